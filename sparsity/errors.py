@@ -1,0 +1,45 @@
+"""The errors of this project: each message says what, with which value, and what to do.
+
+Everything that a user can cause is a `SparsityError`; whatever else escapes is a bug of ours. The
+kinds exist because callers treat them differently: a refused cell is skipped with its reason, a
+model that cannot be loaded stops the run before anything is measured.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SparsityError(Exception):
+    """The user can mend this; the message is one line and says how."""
+
+
+class UnknownName(SparsityError):
+    """A name that is not in the list it must come from."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = list(known)
+        nearest = difflib.get_close_matches(name, names, n=1)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        super().__init__(f"unknown {kind} {name!r}{hint} Known: {', '.join(names)}")
+
+
+class BadValue(SparsityError):
+    """A value outside what it must be."""
+
+
+class ModelNotLoaded(SparsityError):
+    """A checkpoint that could not be found, read or trusted."""
+
+
+class ModelNotUnderstood(SparsityError):
+    """A model whose blocks this suite does not know: refused, never half pruned."""
+
+
+class Refused(SparsityError):
+    """A cell that makes no sense or cannot be measured here; skipped with this reason."""
+
+
+class ResultNotReadable(SparsityError):
+    """A result file that is missing, broken or of another kind."""

@@ -1,0 +1,43 @@
+"""A pruned model in one execution format, for as long as a `with` block lasts."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from sparsity import pattern
+from sparsity.errors import Refused, UnknownName
+from sparsity.formats import FORMATS
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+    from sparsity.prune import PrunedModel
+
+
+@contextlib.contextmanager
+def in_format(pruned: PrunedModel, name: str) -> Iterator[PreTrainedModel]:
+    """The pruned model with every prunable layer in the format; afterwards it is as it was.
+
+    Raises `UnknownName` for a format that does not exist, `Refused` with the format's own reason
+    for one that cannot run this pattern, dtype or device.
+    """
+    if name not in FORMATS:
+        raise UnknownName("format", name, FORMATS)
+    model, chosen = pruned.model, FORMATS[name]
+    dtype, device = str(model.dtype).removeprefix("torch."), model.device.type
+    if reason := chosen.unsupported(pattern.parse(pruned.recipe.pattern), dtype, device):
+        raise Refused(reason)
+    originals: list[tuple[str, nn.Module]] = []
+    try:
+        for layer, mask in zip(pruned.layers, pruned.masks, strict=True):
+            replacement = chosen.convert(layer, mask)
+            if replacement is not layer.module:
+                originals.append((layer.name, layer.module))
+                model.set_submodule(layer.name, replacement)
+        yield model
+    finally:
+        for path, module in originals:
+            model.set_submodule(path, module)

@@ -1,0 +1,48 @@
+"""The models that come with the suite: tiny, really trained, here for when no hub is.
+
+`bert`, `gpt2` and `bart` are real transformers checkpoints of about 0.3 to 0.7 million parameters,
+each as language model and as classifier, trained on generated reviews by
+`python -m sparsity.train_embedded`. They are a demonstration: where their curves bend says nothing
+about full-size models.
+
+Refuses: a checkpoint whose files are not byte for byte the shipped ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from sparsity.errors import ModelNotLoaded
+
+NAMES = ("bert", "gpt2", "bart")
+FOLDER = Path(__file__).parent / "checkpoints"
+MANIFEST = FOLDER / "manifest.json"
+"""SHA-256 of every file, and what each checkpoint reached when it was shipped."""
+EVALUATION_SEED = 7
+"""Seed of the evaluation documents; training never draws from it."""
+EVALUATION_DOCUMENTS = 1000
+
+
+def manifest() -> dict[str, Any]:
+    """The manifest, parsed."""
+    data: dict[str, Any] = json.loads(MANIFEST.read_text(encoding="utf-8"))
+    return data
+
+
+def folder(name: str, task: str) -> Path:
+    """The checkpoint folder of one model and task ("lm" or "classification"), its hashes checked."""
+    path = FOLDER / name / task
+    expected: dict[str, str] = manifest()["sha256"]
+    for file, digest in expected.items():
+        if not file.startswith(f"{name}/{task}/"):
+            continue
+        try:
+            actual = hashlib.sha256((FOLDER / file).read_bytes()).hexdigest()
+        except OSError as error:
+            raise ModelNotLoaded(f"embedded model {name}: cannot read {file} ({error.strerror}); reinstall") from None
+        if actual != digest:
+            raise ModelNotLoaded(f"embedded model {name}: {file} is not the shipped file (SHA-256 differs); reinstall")
+    return path

@@ -1,0 +1,239 @@
+"""What a cell leaves in the result file: the JSON schema and its history. Standard library only.
+
+A run's only result file is the one that pytest-benchmark writes. Each entry of its `benchmarks`
+carries the record of its cell under `extra_info["sparsity"]`; the top level carries, under
+`"sparsity"`, what is true of the whole run. Writer (the pytest plugin) and reader (`reports/`) both
+go through this file, so a name cannot drift between them.
+
+Strict JSON: a number is finite, and what was not measured is absent, never 0 and never null.
+
+Schema history:
+    1   first version
+
+Refuses: a NaN or infinity on the way out; on the way in another schema, a section of the wrong
+shape, a field of the wrong type, a number that is not finite.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sparsity.errors import ResultNotReadable
+
+SCHEMA = 1
+KEY = "sparsity"
+"""Where the record stands in `extra_info`, and the run's own part at the top of the file."""
+
+OUTCOMES = ("passed", "failed", "error")
+LATENCY_VERDICTS = ("faster", "same", "slower", "inconclusive")
+MEMORY_VERDICTS = ("smaller", "same", "larger")
+QUALITY_VERDICTS = ("kept", "lost", "inconclusive")
+
+Section = TypeVar("Section")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One choice on every axis. An axis that does not apply is None here and absent in the file."""
+
+    model: str
+    method: str | None = None
+    pattern: str | None = None
+    scope: str | None = None
+    sparsity: float | None = None
+    format: str | None = None
+    recovery: str | None = None
+    workload: str | None = None
+    """Batch size x sequence length, as in "8x64"."""
+    dtype: str | None = None
+    task: str | None = None
+    seed: int | None = None
+
+    def __str__(self) -> str:
+        """`bert · l1 · unstructured · layer · 0.9 · dense · 8x64`: the axes that apply, in order."""
+        return " · ".join(str(value) for value in dataclasses.astuple(self) if value is not None)
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What was removed, with its denominators."""
+
+    prunable_sparsity: float
+    """Removed / prunable weights."""
+    total_sparsity: float
+    """Removed / all parameters, tied storage counted once."""
+    prunable_parameters: int
+    total_parameters: int
+    seconds: float | None = None
+    """What pruning cost; statistics, scores, masks and their application."""
+    extra_bytes: int | None = None
+    """Peak of memory beyond the model while pruning, masks included."""
+    torch_seconds: float | None = None
+    """The same choice through `torch.nn.utils.prune`."""
+    torch_extra_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds for one forward pass. `speedup` is dense / pruned: above 1 is faster."""
+
+    pruned_seconds: float
+    """Median over calls."""
+    pruned_q1: float
+    pruned_q3: float
+    calls: int
+    verdict: str
+    reason: str | None = None
+    """Why the verdict is inconclusive."""
+    dense_seconds: float | None = None
+    speedup: float | None = None
+    low: float | None = None
+    high: float | None = None
+    noise_floor: float | None = None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes. Exact, so equal runs give equal numbers."""
+
+    weights_bytes: int
+    """Resident: parameters, buffers and what a format computes from them and keeps."""
+    peak_bytes: int
+    """Peak of a warm forward pass beyond what was resident before it."""
+    source: str
+    """What counted: "cuda allocator" or "cpu profiler"."""
+    disk_bytes: int | None = None
+    """Size of the model's safetensors file."""
+    dense_weights_bytes: int | None = None
+    dense_peak_bytes: int | None = None
+    verdict: str | None = None
+    """Of weights_bytes + peak_bytes against dense."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A metric on a fixed set of documents. `delta` = value - dense_value, in the metric's unit."""
+
+    metric: str
+    """"mean_nll" (nats per token; lower is better) or "accuracy" (a fraction; higher is better)."""
+    value: float
+    stderr: float
+    documents: int
+    perplexity: float | None = None
+    """exp(value), for mean_nll only, and only while it is a finite number."""
+    floor: float | None = None
+    """The exact mean NLL (or Bayes accuracy) that no model can beat in expectation, where known."""
+    dense_value: float | None = None
+    delta: float | None = None
+    delta_stderr: float | None = None
+    """Paired over the same documents."""
+    verdict: str | None = None
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """The values of one parameter tensor."""
+
+    name: str
+    prunable: bool
+    parameters: int
+    mean: float
+    std: float
+    minimum: float
+    maximum: float
+    counts: list[int]
+    """Values in each bin of `Weights.edges`."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How the values of a model are distributed; tied tensors once."""
+
+    edges: list[float]
+    """Bin edges, ascending, one more than there are counts."""
+    layers: list[LayerWeights]
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that one cell left. Sections that it did not measure are None."""
+
+    cell: Cell
+    pruned: Pruned | None = None
+    latency: Latency | None = None
+    memory: Memory | None = None
+    quality: Quality | None = None
+    weights: Weights | None = None
+    outcome: str | None = None
+    reason: str | None = None
+    """Why the outcome is not "passed"."""
+
+
+def to_json(record: Record) -> dict[str, Any]:
+    """The record as plain JSON values; absent what is None.
+
+    Raises `ValueError` on a number that is not finite: such a number was not measured.
+    """
+    return {"schema": SCHEMA, **_plain(record, "record")}
+
+
+def from_json(data: Any, where: str = "record") -> Record:
+    """The record out of `extra_info["sparsity"]`; `where` begins the message of an error."""
+    if not isinstance(data, Mapping):
+        raise ResultNotReadable(f"{where}: expected an object, got {type(data).__name__}")
+    if data.get("schema") != SCHEMA:
+        raise ResultNotReadable(f"{where}: schema {data.get('schema')!r}, but this version reads schema {SCHEMA}")
+    record: Record = _section(Record, {k: v for k, v in data.items() if k != "schema"}, where)
+    return record
+
+
+def _plain(value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(value):
+        pairs = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
+        return {name: _plain(item, f"{where}.{name}") for name, item in pairs if item is not None}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where} is {value}, which is not a measurement")
+    if isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{where} is a {type(value).__name__}, which has no place in the record")
+
+
+def _section(kind: type[Section], data: Any, where: str) -> Section:
+    """A dataclass out of a JSON object, every field checked; fields that are not known are passed over."""
+    if not isinstance(data, Mapping):
+        raise ResultNotReadable(f"{where}: expected an object, got {type(data).__name__}")
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]  # kind is one of the dataclasses above
+        if field.name in data:
+            values[field.name] = _checked(hints[field.name], data[field.name], f"{where}.{field.name}")
+        elif field.default is dataclasses.MISSING:
+            raise ResultNotReadable(f"{where}: {field.name!r} is missing")
+    return kind(**values)
+
+
+def _checked(hint: Any, value: Any, where: str) -> Any:
+    if isinstance(hint, types.UnionType):  # X | None: absent means None, so a present value is an X
+        (hint,) = (option for option in typing.get_args(hint) if option is not types.NoneType)
+    if dataclasses.is_dataclass(hint):
+        return _section(typing.cast(type, hint), value, where)
+    if typing.get_origin(hint) is list:
+        if not isinstance(value, list):
+            raise ResultNotReadable(f"{where}: expected a list, got {type(value).__name__}")
+        (item,) = typing.get_args(hint)
+        return [_checked(item, each, f"{where}[{i}]") for i, each in enumerate(value)]
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise ResultNotReadable(f"{where}: expected {hint.__name__}, got {type(value).__name__}")
+    if hint is float and not math.isfinite(value):
+        raise ResultNotReadable(f"{where}: {value} is not a finite number")
+    return value

@@ -1,0 +1,74 @@
+"""From encoded documents to padded batches, each knowing which documents it holds.
+
+Documents of like length share a batch, so little is spent on padding; the batch keeps the
+documents' indices, so results go back to the document they belong to and stay comparable pair by
+pair, whatever the order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import torch
+
+IGNORED = -100
+"""The label of a position that counts for nothing, as transformers has it."""
+
+
+class Example(NamedTuple):
+    """One encoded document."""
+
+    input_ids: list[int]
+    labels: list[int]
+    """Language modelling: one label per predicted position, `IGNORED` elsewhere. Classification: the class alone."""
+    decoder_input_ids: list[int] | None = None
+    """Encoder-decoder models only; as long as `labels`."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded tensors; `B` documents, `T` input positions, `L` label positions."""
+
+    inputs: dict[str, torch.Tensor]
+    """Keyword arguments of the model: `input_ids` (B, T), `attention_mask` (B, T) and, for encoder-decoders, `decoder_input_ids` (B, L)."""
+    labels: torch.Tensor
+    """(B, L), or (B, 1) for classification."""
+    documents: list[int]
+    """Index of each row's document."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        moved = {name: tensor.to(device) for name, tensor in self.inputs.items()}
+        return Batch(moved, self.labels.to(device), self.documents)
+
+
+def pad(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
+    """(rows, longest row), int64, padded on the right."""
+    import torch
+
+    longest = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])
+
+
+def collate(examples: Sequence[Example], documents: Sequence[int], pad_id: int) -> Batch:
+    """One batch out of the named documents."""
+    chosen = [examples[i] for i in documents]
+    input_ids = pad([e.input_ids for e in chosen], pad_id)
+    lengths = [len(e.input_ids) for e in chosen]
+    inputs = {"input_ids": input_ids, "attention_mask": pad([[1] * n for n in lengths], 0)}
+    decoder_rows = [e.decoder_input_ids for e in chosen if e.decoder_input_ids is not None]
+    if decoder_rows:
+        inputs["decoder_input_ids"] = pad(decoder_rows, pad_id)
+    return Batch(inputs, pad([e.labels for e in chosen], IGNORED), list(documents))
+
+
+def batches(examples: Sequence[Example], pad_id: int, batch_size: int) -> list[Batch]:
+    """All documents once, shortest first, ties by index."""
+    order = sorted(range(len(examples)), key=lambda i: (len(examples[i].input_ids), i))
+    return [
+        collate(examples, order[start : start + batch_size], pad_id)
+        for start in range(0, len(order), batch_size)
+    ]

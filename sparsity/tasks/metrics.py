@@ -1,0 +1,86 @@
+"""Metrics as `evaluate.Metric` classes that need no network, and the paired comparison to dense.
+
+`evaluate.load` fetches a script from the hub and runs it; these classes are the same interface
+without either. Documents, not tokens, are the unit of chance: tokens of one document hang together,
+so standard errors treat the document as the cluster (ratio estimator, delta method; Cochran,
+Sampling Techniques, 3rd ed., section 6.4).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import evaluate
+    import numpy as np
+    from numpy.typing import NDArray
+
+CONFIDENCE = 1.96
+"""Standard errors on each side of a 95 % interval."""
+MARGINS = {"mean_nll": 0.02, "accuracy": 0.01}
+"""Losses up to this much count as kept: 0.02 nats per token, 1 point of accuracy."""
+
+
+class Estimate(NamedTuple):
+    """A ratio over documents and its standard error."""
+
+    value: float
+    stderr: float
+
+
+def ratio(numerators: NDArray[np.float64], denominators: NDArray[np.float64]) -> Estimate:
+    """sum(numerators) / sum(denominators) over (N,) documents, N >= 2."""
+    value = float(numerators.sum() / denominators.sum())
+    residuals = numerators - value * denominators
+    stderr = float(residuals.std(ddof=1) / (math.sqrt(len(residuals)) * denominators.mean()))
+    return Estimate(value, stderr)
+
+
+def mean_nll_metric() -> evaluate.Metric:
+    """`predictions`: summed NLL of each document, nats; `references`: its number of predicted tokens."""
+    import numpy as np
+
+    def compute(predictions: Sequence[float], references: Sequence[float]) -> dict[str, float]:
+        nll = ratio(np.asarray(predictions, dtype=np.float64), np.asarray(references, dtype=np.float64))
+        return {"mean_nll": nll.value, "stderr": nll.stderr}
+
+    return _metric("Mean negative log-likelihood, nats per token.", "float64", compute)
+
+
+def accuracy_metric() -> evaluate.Metric:
+    """`predictions`: predicted class of each document; `references`: its label."""
+    import numpy as np
+
+    def compute(predictions: Sequence[int], references: Sequence[int]) -> dict[str, float]:
+        right = (np.asarray(predictions) == np.asarray(references)).astype(np.float64)
+        share = ratio(right, np.ones_like(right))
+        return {"accuracy": share.value, "stderr": share.stderr}
+
+    return _metric("Share of documents whose class is predicted right.", "int64", compute)
+
+
+def _metric(description: str, kind: str, compute: Any) -> evaluate.Metric:
+    """An `evaluate.Metric` that keeps to memory. Built here because evaluate is imported late."""
+    import datasets
+    import evaluate
+
+    class Local(evaluate.Metric):
+        def _info(self) -> evaluate.MetricInfo:
+            value = datasets.Value(kind)
+            features = datasets.Features({"predictions": value, "references": value})
+            return evaluate.MetricInfo(description=description, citation="", inputs_description="", features=features)
+
+        def _compute(self, predictions: Any, references: Any) -> dict[str, float]:  # noqa: PLR6301  # evaluate's interface
+            return dict(compute(predictions, references))
+
+    return Local(keep_in_memory=True)
+
+
+def verdict(metric: str, loss: Estimate) -> str:
+    """`kept`, `lost` or `inconclusive`: the 95 % interval of the loss (positive = worse) against the margin."""
+    reach = CONFIDENCE * loss.stderr
+    if loss.value + reach <= MARGINS[metric]:
+        return "kept"
+    return "lost" if loss.value - reach > MARGINS[metric] else "inconclusive"
