@@ -1,0 +1,165 @@
+"""How the values of a model are distributed: over the whole model, and layer by layer.
+
+Drawn from the binned counts in the records, so a share is exact only between bin edges; what is
+stated is therefore stated between edges. No figure where a model has no counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from reports.canvas import COLOURS, DASHES, finish, text
+from reports.series import is_control
+from reports.words import fraction, number
+from sparsity.record import LayerWeights, Record, Weights
+
+NEAR_ZERO = 0.01
+"""Which fraction of the largest magnitude counts as close to zero."""
+FAINTEST = 1e-4
+"""The density, relative to a layer's peak, at which the colours of the layer figure begin."""
+
+
+def num_dist(model: str, records: Sequence[Record], footer: str = "") -> Figure | None:
+    """How many of all parameter values of a model lie where; a logarithmic count shows the tails."""
+    found = _of_model(model, records)
+    if not found:
+        return None
+    figure = Figure(figsize=(7.2, 4.3), layout="constrained")
+    axes = figure.add_subplot()
+    for i, (label, weights) in enumerate(found):
+        edges, counts = np.array(weights.edges), np.array(model_counts(weights), dtype=float)
+        look = {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i % len(DASHES)], "linewidth": 1.2}
+        axes.stairs(_per_bin(counts, edges), edges, label=label, **look)
+    first = found[0][1]
+    low, high, share = near_zero(first)
+    axes.axvspan(low, high, color="#E69F00", alpha=0.35, linewidth=0, zorder=0)
+    axes.set_yscale("log")
+    axes.set_xlabel("value of a parameter")
+    even = _even(np.array(first.edges))
+    axes.set_ylabel("parameters per bin (log)" if even else "parameters per unit of value (log)")
+    figure.suptitle(f"{text(model)}: all parameter values")
+    axes.set_title(f"{share:.1%} of the values lie between {number(low, 2)} and {number(high, 2)} (shaded)", fontsize=9)
+    finish(figure, footer, _outside(found))
+    return figure
+
+
+def layer_dist(model: str, records: Sequence[Record], footer: str = "") -> Figure | None:
+    """How the values of each parameter tensor are distributed: one row each, in the model's order."""
+    found = _of_model(model, records)
+    if not found:
+        return None
+    label, weights = found[0]
+    layers = weights.layers
+    height = min(max(3.0, 0.15 * len(layers) + 1.6), 16.0)
+    figure = Figure(figsize=(8.0, height), layout="constrained")
+    axes = figure.add_subplot()
+    edges = np.array(weights.edges)
+    density = np.array([_density(layer, edges) for layer in layers])
+    shown = np.ma.masked_less_equal(density, 0.0)
+    rows = np.arange(len(layers) + 1)
+    # Rasterized: as vectors, 200 rows of 200 bins would be a file of many megabytes.
+    mesh = axes.pcolormesh(edges, rows, shown, norm=LogNorm(FAINTEST, 1.0), cmap="cividis_r", rasterized=True)
+    middle = rows[:-1] + 0.5
+    ends = [[layer.minimum for layer in layers], [layer.maximum for layer in layers]]
+    for values, marker in zip(ends, ("<", ">"), strict=True):
+        axes.plot(values, middle, linestyle="none", marker=marker, markersize=2.5, color="#D55E00")
+    _value_axis(axes, weights)
+    _layer_axis(axes, layers, (height - 1.6) * 72 / len(layers))
+    bar = figure.colorbar(mesh, ax=axes, location="right", pad=0.01, aspect=40, extend="min")
+    bar.set_label("density, relative to the layer's peak")
+    figure.suptitle(f"{text(model)}: values layer by layer" + (f" ({label})" if label else ""))
+    notes = "Triangles: smallest and largest value of a layer. Bold: prunable. White: no value in the bin."
+    finish(figure, footer, f"{notes} {_outside(found[:1])}")
+    return figure
+
+
+def model_counts(weights: Weights) -> list[int]:
+    """The counts of all layers together, one per bin."""
+    return [sum(column) for column in zip(*(layer.counts for layer in weights.layers), strict=True)]
+
+
+def near_zero(weights: Weights) -> tuple[float, float, float]:
+    """(low, high, share of all parameters): the narrowest bin edges around 1 % of the largest magnitude."""
+    largest = max(max(abs(layer.minimum), abs(layer.maximum)) for layer in weights.layers)
+    edges = weights.edges
+    low = max((edge for edge in edges if edge <= -NEAR_ZERO * largest), default=edges[0])
+    high = min((edge for edge in edges if edge >= NEAR_ZERO * largest), default=edges[-1])
+    bins = zip(pairwise(edges), model_counts(weights), strict=True)
+    inside = sum(count for (left, right), count in bins if left >= low and right <= high)
+    return low, high, inside / max(1, sum(layer.parameters for layer in weights.layers))
+
+
+def _of_model(model: str, records: Sequence[Record]) -> list[tuple[str, Weights]]:
+    """(label, weights) of each record of the model that has layers, the unpruned first."""
+    found = [r for r in records if r.cell.model == model and r.weights is not None and r.weights.layers]
+    found.sort(key=lambda r: (not _unpruned(r), r.cell.sparsity or 0.0))
+    return [(_label(record), record.weights) for record in found if record.weights is not None]
+
+
+def _unpruned(record: Record) -> bool:
+    return is_control(record.cell) or record.cell.method is None
+
+
+def _label(record: Record) -> str:
+    if _unpruned(record):
+        return "not pruned"
+    cell = record.cell
+    sparsity = None if cell.sparsity is None else fraction(cell.sparsity)
+    axes = (cell.method, cell.pattern, cell.scope, sparsity, cell.recovery, cell.seed)
+    return text(" \u00b7 ".join(str(value) for value in axes if value is not None))
+
+
+def _outside(found: Sequence[tuple[str, Weights]]) -> str:
+    missing = sum(layer.parameters - sum(layer.counts) for _, weights in found for layer in weights.layers)
+    return f"{missing} values lie outside the bins and are not drawn." if missing > 0 else ""
+
+
+def _even(edges: np.ndarray) -> bool:
+    widths = np.diff(edges)
+    return bool(np.allclose(widths, widths[0], rtol=1e-3))
+
+
+def _per_bin(counts: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Counts, or counts per unit of value where bins differ in width: then counts would mislead the eye."""
+    heights: np.ndarray = counts if _even(edges) else counts / np.diff(edges)
+    return heights
+
+
+def _density(layer: LayerWeights, edges: np.ndarray) -> np.ndarray:
+    density: np.ndarray = np.array(layer.counts) / np.diff(edges)
+    return density / max(density.max(), 1e-300)
+
+
+def _value_axis(axes: Axes, weights: Weights) -> None:
+    """Linear where four fifths of the values lie, logarithmic beyond, so that matrices and norms both show."""
+    edges, counts = np.array(weights.edges), np.array(model_counts(weights), dtype=float)
+    reach = np.maximum(np.abs(edges[:-1]), np.abs(edges[1:]))
+    order = np.argsort(reach)
+    place = int(np.searchsorted(np.cumsum(counts[order]), 0.8 * counts.sum()))
+    near = float(reach[order][min(place, len(order) - 1)])
+    linear = 10.0 ** round(math.log10(near)) if near > 0 else 1.0
+    if linear < reach.max():
+        axes.set_xscale("symlog", linthresh=linear)
+        axes.set_xlabel(f"value of a parameter (linear within \u00b1{linear:g}, logarithmic beyond)")
+    else:
+        axes.set_xlabel("value of a parameter")
+
+
+def _layer_axis(axes: Axes, layers: Sequence[LayerWeights], points_per_row: float) -> None:
+    """Names beside the rows, the first on top; every second or third only, where rows are too low for a name."""
+    step = math.ceil(7.0 / points_per_row)
+    places = range(0, len(layers), step)
+    axes.set_yticks([i + 0.5 for i in places], [text(layers[i].name, 48) for i in places])
+    for i, tick in zip(places, axes.get_yticklabels(), strict=True):
+        tick.set_fontsize(6.0)
+        tick.set_fontweight("bold" if layers[i].prunable else "normal")
+    axes.set_ylim(len(layers), 0)
+    axes.set_ylabel("layer" if step == 1 else f"layer (one name in {step})")
+    axes.grid(visible=False)

@@ -1,0 +1,117 @@
+"""Records on lines: which belong together, in which order, and what each line is called.
+
+A line runs over sparsity; everything else about its cells is equal, except the seed, whose records
+share a point. The dense control (`method` "none", sparsity 0) begins every line it is the control
+of and is the reference. A line is named by the axes asked for and by those that vary.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sparsity.record import Cell, Record
+
+CONDITIONS = ("workload", "dtype", "task")
+"""Axes on which a control must agree with the cells that it is the control of."""
+AXES = ("format", "method", "pattern", "scope", "recovery", *CONDITIONS)
+DENSE_FORMATS = ("dense", None)
+NOT_PRUNED = "not pruned"
+
+
+@dataclass(frozen=True)
+class Point:
+    """Records that differ in their seed alone; at least one."""
+
+    sparsity: float
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve of one model, ascending in sparsity."""
+
+    model: str
+    label: str
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A dense control, not pruned."""
+
+    model: str
+    label: str
+    record: Record
+
+
+def is_control(cell: Cell) -> bool:
+    """Whether the cell is the dense control."""
+    return cell.method == "none" and not cell.sparsity
+
+
+def models(records: Iterable[Record]) -> list[str]:
+    """Model names in the order of their first record."""
+    return list(dict.fromkeys(record.cell.model for record in records))
+
+
+def lines(records: Sequence[Record], named_by: tuple[str, ...]) -> list[Line]:
+    """The pruned records as lines, each begun by its control where there is one.
+
+    `records` hold one kind of measurement; those without a sparsity are left out.
+    """
+    pruned = [r for r in records if not is_control(r.cell) and r.cell.sparsity is not None]
+    shown = [axis for axis in AXES if axis in named_by or _varies(axis, pruned)]
+    groups: dict[Cell, dict[float, list[Record]]] = {}
+    for record in pruned:
+        points = groups.setdefault(_without(record.cell, "seed", "sparsity"), {})
+        points.setdefault(record.cell.sparsity or 0.0, []).append(record)
+    found = []
+    for cell, points in groups.items():
+        control = control_of(cell, records)
+        if control is not None:
+            points.setdefault(0.0, [control])
+        ordered = tuple(Point(sparsity, tuple(points[sparsity])) for sparsity in sorted(points))
+        found.append(Line(cell.model, _label(cell, shown), ordered))
+    return found
+
+
+def control_of(cell: Cell, records: Iterable[Record]) -> Record | None:
+    """The dense control under the same conditions, in the same format rather than as plain dense."""
+    controls = [
+        record
+        for record in records
+        if is_control(record.cell)
+        and record.cell.model == cell.model
+        and all(getattr(record.cell, axis) == getattr(cell, axis) for axis in CONDITIONS)
+    ]
+    own = [record for record in controls if record.cell.format == cell.format]
+    plain = [record for record in controls if record.cell.format in DENSE_FORMATS]
+    return next(iter(own + plain), None)
+
+
+def references(records: Sequence[Record]) -> list[Reference]:
+    """The plain dense controls, one per model and set of conditions."""
+    shown = [axis for axis in CONDITIONS if _varies(axis, records)]
+    found: dict[Cell, Reference] = {}
+    for record in records:
+        if is_control(record.cell) and record.cell.format in DENSE_FORMATS:
+            label = " \u00b7 ".join([NOT_PRUNED, *filter(None, [_label(record.cell, shown)])])
+            found.setdefault(_without(record.cell, "seed", "format"), Reference(record.cell.model, label, record))
+    return list(found.values())
+
+
+def _without(cell: Cell, *axes: str) -> Cell:
+    """The cell with these axes open; "no recovery" said in one way."""
+    recovery = None if cell.recovery == "none" else cell.recovery
+    return dataclasses.replace(cell, **dict.fromkeys(axes), recovery=recovery)
+
+
+def _varies(axis: str, records: Iterable[Record]) -> bool:
+    return len({getattr(_without(record.cell), axis) for record in records}) > 1
+
+
+def _label(cell: Cell, axes: Iterable[str]) -> str:
+    values = (getattr(cell, axis) for axis in axes)
+    return " \u00b7 ".join(str(value) for value in values if value is not None)

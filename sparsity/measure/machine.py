@@ -1,0 +1,56 @@
+"""The fingerprint of machine and software: which numbers may be compared with which.
+
+Holds nothing that changes between two identical runs, such as a clock frequency of the moment.
+A value that cannot be read is absent.
+"""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+Fingerprint = dict[str, str | int | bool]
+
+LIBRARIES = ("torch", "transformers", "pytest-benchmark", "datasets", "evaluate", "safetensors")
+
+
+def physical_cores() -> int:
+    """Cores that this process may use, a core's hardware threads counted once."""
+    import os
+
+    import psutil
+
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
+
+
+def fingerprint(device: str, dtype: str, threads: int) -> Fingerprint:
+    """Machine, software and settings that a time depends on."""
+    import cpuinfo
+    import torch
+
+    cpu = cpuinfo.get_cpu_info()
+    found: Fingerprint = {
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "python": platform.python_version(),
+        "cores": physical_cores(),
+        "threads": threads,
+        "device": device,
+        "dtype": dtype,
+        "simd": torch.backends.cpu.get_cpu_capability(),
+    }
+    if cpu.get("brand_raw"):
+        found["cpu"] = cpu["brand_raw"]
+    for library in LIBRARIES:
+        found[library] = metadata.version(library)
+    found["torch"] = torch.__version__  # with the build, as in 2.13.0+cpu
+    if device.startswith("cuda"):
+        properties = torch.cuda.get_device_properties(device)
+        found |= {
+            "gpu": properties.name,
+            "gpu_capability": f"{properties.major}.{properties.minor}",
+            "cuda": str(torch.version.cuda),
+            "tf32": torch.backends.cuda.matmul.allow_tf32,
+        }
+    return found

@@ -1,0 +1,139 @@
+"""How many bytes does a callable hold at its peak, and how many does a module hold at rest?
+
+Exact counts, not samples, so equal runs give equal numbers and a regression check may ask for
+equality:
+
+- CUDA: the allocator's own peak (`max_memory_allocated`), tensors rounded up to its 512-byte blocks.
+- CPU: every allocation and release of torch's CPU allocator during the call, from the profiler's
+  memory events; the peak of their running sum. Scratch memory that a kernel takes elsewhere (MKL,
+  oneDNN) is not tensor memory and is not in it.
+
+Both are net of what was resident before the call. The first calls of anything allocate what stays
+(workspaces, caches), so measure warm: `peak_memory` makes warm-up calls itself.
+
+Refuses: a torch whose profiler gives no memory events. Knows callables and modules, nothing of
+pruning.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sparsity.errors import Refused
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+CPU_SOURCE, CUDA_SOURCE = "cpu profiler", "cuda allocator"
+_MEASURED = "sparsity: measured call"
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Bytes beyond what was resident when the call began."""
+
+    bytes: int
+    source: str
+
+
+def peak_memory(function: Callable[[], object], device: str = "cpu", warmups: int = 1) -> Peak:
+    """The peak of tensor memory during one call of the function.
+
+    Args:
+        function: is called `warmups` + 1 times; its result is dropped.
+        device: "cpu" or a CUDA device.
+        warmups: calls before the measured one; 0 where the first call is the one of interest.
+    """
+    for _ in range(warmups):
+        function()
+    gc.collect()
+    collecting = gc.isenabled()
+    gc.disable()  # a collection in the middle would release what is not the function's
+    try:
+        return _cuda_peak(function, device) if device.startswith("cuda") else _cpu_peak(function)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _cuda_peak(function: Callable[[], object], device: str) -> Peak:
+    import torch
+
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    resident = torch.cuda.memory_allocated(device)
+    function()
+    torch.cuda.synchronize(device)
+    return Peak(torch.cuda.max_memory_allocated(device) - resident, CUDA_SOURCE)
+
+
+def _cpu_peak(function: Callable[[], object]) -> Peak:
+    """Two calls in one profile, the second measured.
+
+    A release is reported only for a block whose allocation was seen. A call that replaces what the
+    call before it left (a weight computed anew, a cache) is counted right only when both are seen.
+    """
+    import torch
+    from torch.profiler import ProfilerActivity, profile, record_function
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        function()
+        with record_function(_MEASURED):
+            function()
+    events = profiled.profiler.kineto_results.events() if profiled.profiler is not None else []
+    begin = next((e.start_ns() for e in events if e.name() == _MEASURED), None)
+    memory = sorted((e.start_ns(), i, e.nbytes()) for i, e in enumerate(events) if e.name() == "[memory]")
+    if not memory or begin is None:
+        raise Refused(f"torch {torch.__version__} reports no memory events to its profiler, or the call took no memory")
+    held = most = 0
+    for moment, _, change in memory:  # positive: allocated, negative: released
+        if moment >= begin:
+            held += change
+            most = max(most, held)
+    return Peak(most, CPU_SOURCE)
+
+
+def resident_bytes(module: nn.Module) -> int:
+    """Bytes of all tensors that the module holds: parameters, buffers and plain attributes, each storage once."""
+    storages = {}
+    for tensor in _tensors(module):
+        for part in _strided_parts(tensor):
+            storage = part.untyped_storage()
+            storages[storage.data_ptr(), part.device] = storage.nbytes()
+    return sum(storages.values())
+
+
+def file_bytes(module: nn.Module) -> int:
+    """Size of the module's state as a safetensors file, tied tensors once; written to a temporary file."""
+    import tempfile
+    from pathlib import Path
+
+    from safetensors.torch import save_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        save_model(module, str(path))
+        return path.stat().st_size
+
+
+def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+    import torch
+
+    for part in module.modules():
+        held = [*part._parameters.values(), *part._buffers.values(), *vars(part).values()]
+        yield from (tensor for tensor in held if isinstance(tensor, torch.Tensor))
+
+
+def _strided_parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """The tensors with storage that a tensor consists of."""
+    import torch
+
+    if tensor.layout is torch.strided:
+        return [tensor]
+    if tensor.layout in {torch.sparse_csr, torch.sparse_bsr}:
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    raise Refused(f"bytes of a {tensor.layout} tensor are not counted")

@@ -1,0 +1,119 @@
+"""The options of a run: what the command line and pytest.ini may say, checked and frozen.
+
+Knows names and texts, not pytest: the plugin hands the texts in. Refuses an unknown value with the
+list of the known ones and the nearest, before anything is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from sparsity import pattern, workload
+from sparsity.errors import BadValue, UnknownName
+from sparsity.formats import FORMATS
+from sparsity.mask import pruned_count
+from sparsity.methods import METHODS
+from sparsity.prune import SCOPES
+from sparsity.tasks.quality import TASKS
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+Value = str | float | int
+
+
+def _one_of(kind: str, known: Mapping[str, object] | tuple[str, ...]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in known:
+            raise UnknownName(kind, text, known)
+        return text
+
+    return parse
+
+
+def _sparsity(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise BadValue(f"sparsity {text!r} is not a number in [0, 1)") from None
+    pruned_count(value, 1)  # refuses what is outside [0, 1)
+    return value
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise BadValue(f"seed {text!r} is not a whole number from 0")
+    return int(text)
+
+
+class Axis(NamedTuple):
+    """An axis that the command line can set, as a comma list."""
+
+    parse: Callable[[str], Value]
+    help: str
+
+
+AXES: dict[str, Axis] = {
+    "models": Axis(str, "embedded names (bert, gpt2, bart), hub ids, checkpoint folders, random:NAME"),
+    "methods": Axis(_one_of("method", METHODS), f"pruning methods: {', '.join(METHODS)}"),
+    "patterns": Axis(lambda text: str(pattern.parse(text)), f"patterns of zeros: {', '.join(pattern.PATTERNS)}"),
+    "scopes": Axis(_one_of("scope", SCOPES), f"where scores compete: {', '.join(SCOPES)}"),
+    "sparsities": Axis(_sparsity, "fractions of prunable weights to remove, in [0, 1)"),
+    "formats": Axis(_one_of("format", FORMATS), f"execution formats: {', '.join(FORMATS)}"),
+    "workloads": Axis(lambda text: str(workload.parse(text)), "batch size x sequence length, as in 8x64"),
+    "tasks": Axis(_one_of("task", TASKS), f"quality tasks: {', '.join(TASKS)}"),
+    "seeds": Axis(_seed, "mask seeds of stochastic methods"),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run was asked for."""
+
+    profile: str = "default"
+    axes: dict[str, tuple[Value, ...]] = field(default_factory=dict)
+    """Axes that were set, by their plural names; a profile decides the rest."""
+    dtype: str = "float32"
+    device: str = "cpu"
+    threads: int | None = None
+    """None: as many as there are physical cores."""
+    documents: int = 1000
+    """Documents that quality is measured on."""
+
+
+def parse(texts: Mapping[str, str]) -> Options:
+    """Options from raw texts by option name; absent or empty means not set."""
+    axes: dict[str, tuple[Value, ...]] = {}
+    for name, axis in AXES.items():
+        if texts.get(name):
+            items = [item.strip() for item in texts[name].split(",") if item.strip()]
+            axes[name] = tuple(dict.fromkeys(axis.parse(item) for item in items))
+    dtype = _one_of("dtype", DTYPES)(texts.get("dtype") or "float32")
+    return Options(
+        profile=texts.get("profile") or "default",
+        axes=axes,
+        dtype=dtype,
+        device=_device(texts.get("device") or "cpu"),
+        threads=_count("threads", texts["threads"]) if texts.get("threads") else None,
+        documents=_documents(texts.get("documents") or "1000"),
+    )
+
+
+def _device(text: str) -> str:
+    kind, _, index = text.partition(":")
+    if kind not in {"cpu", "cuda"} or (index and not index.isdecimal()):
+        raise UnknownName("device", text, ("cpu", "cuda", "cuda:0"))
+    return text
+
+
+def _count(name: str, text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise BadValue(f"{name} {text!r} is not a whole number from 1")
+    return int(text)
+
+
+def _documents(text: str) -> int:
+    count = _count("documents", text)
+    if count % 2:
+        raise BadValue(f"documents {count} is odd, but half of them carry each label")
+    return count
