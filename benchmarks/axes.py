@@ -15,6 +15,8 @@ from sparsity.methods import METHODS
 from sparsity.options import Options
 
 Scalar = str | float | int | None
+NAMES = ("model", "method", "pattern", "scope", "sparsity", "seed", "format", "workload", "task")
+"""The axes that a test may ask for by name."""
 CONTROL = "none"
 """The method of the dense control. Every grid has it, whatever methods are asked for."""
 
@@ -30,7 +32,8 @@ class Grid:
     sparsities: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
     formats: tuple[str, ...] = ("dense", "masked")
     workloads: tuple[str, ...] = ("8x64",)
-    tasks: tuple[str, ...] = ("lm", "classification")
+    tasks: tuple[str, ...] = ()
+    """The quality tasks of the question; none where it does not span tasks."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """For stochastic methods; one mask seed says little, so three."""
 
@@ -58,8 +61,8 @@ def _questions(all_: Grid, pruning: Grid, performance: Grid, quality: Grid) -> d
         "pruning": pruning,
         "latency": performance,
         "memory": performance,
-        "perplexity": quality,
-        "classification": quality,
+        "perplexity": replace(quality, tasks=("lm",)),
+        "classification": replace(quality, tasks=("classification",)),
     }
 
 
@@ -93,6 +96,8 @@ def grid(options: Options, question: str) -> Grid:
         raise UnknownName("profile", options.profile, PROFILES)
     chosen = PROFILES[options.profile][question]
     given = {f.name: options.axes[f.name] for f in fields(Grid) if f.name in options.axes}
+    if "tasks" in given:  # a question keeps to its own
+        given["tasks"] = tuple(task for task in chosen.tasks if task in given["tasks"])
     return replace(chosen, **given)  # type: ignore[arg-type]  # options.axes holds parsed tuples of each field's type
 
 
@@ -103,14 +108,16 @@ def cells(grid: Grid, axes: Iterable[str]) -> list[dict[str, Scalar]]:
     its weights are dense; sparsity 0 is the control's alone; a seed belongs to stochastic methods.
     """
     wanted = tuple(axes)
-    found = []
+    found: list[tuple[Scalar, ...]] = []
     for model in grid.models:
         rows = [_control(model, grid), *_pruned(model, grid)]
-        if "sparsity" not in wanted and "method" in wanted:  # a whole curve: the control is its first point
+        if "sparsity" not in wanted and "scope" in wanted:  # a question across sparsities: the control has no part
             rows = [row for row in rows if row["method"] != CONTROL]
-        for row, workload in itertools.product(rows, grid.workloads):
-            found.append(tuple((axis, {**row, "workload": workload}[axis]) for axis in wanted))
-    return [dict(cell) for cell in dict.fromkeys(found)]
+        tasks: tuple[Scalar, ...] = grid.tasks if "task" in wanted else (None,)
+        for row, workload, task in itertools.product(rows, grid.workloads, tasks):
+            whole: dict[str, Scalar] = {**row, "workload": workload, "task": task}
+            found.append(tuple(whole[axis] for axis in wanted))
+    return [dict(zip(wanted, cell, strict=True)) for cell in dict.fromkeys(found)]
 
 
 def _control(model: str, grid: Grid) -> dict[str, Scalar]:
@@ -124,7 +131,7 @@ def _pruned(model: str, grid: Grid) -> list[dict[str, Scalar]]:
     methods = [m for m in grid.methods if m != CONTROL]
     sparsities = [s for s in grid.sparsities if s]
     for values in itertools.product(methods, grid.patterns, grid.scopes, grid.seeds, sparsities, grid.formats):
-        row = dict(zip(names, values, strict=True))
+        row: dict[str, Scalar] = dict(zip(names, values, strict=True))
         if not METHODS[str(row["method"])].stochastic:
             row["seed"] = None
         elif row["scope"] == "global":

@@ -92,9 +92,7 @@ def _threshold(scores: Sequence[Scores], keep: int) -> tuple[int, int]:
     return prefix, wanted
 
 
-def _count_digits(
-    scores: Sequence[Scores], prefix: int, remaining_bits: int, first: bool
-) -> tuple[torch.Tensor, int]:
+def _count_digits(scores: Sequence[Scores], prefix: int, remaining_bits: int, first: bool) -> tuple[torch.Tensor, int]:
     """How often each value of the next digit occurs among the keys that begin with `prefix`.
 
     Returns the counts, (2^16,) int64 on the CPU, and the width of the keys in bits.

@@ -139,7 +139,7 @@ def _global_masks(
     assert score is not None  # _method has refused the others
     total = sum(layer.weight.numel() for layer in layers)
     sources = [
-        lambda layer=layer, known=known: score(layer.weight, known)  # type: ignore[misc]  # mypy cannot type a lambda's defaults
+        lambda layer=layer, known=known: score(layer.weight, known)
         for layer, known in zip(layers, statistics, strict=True)
     ]
     return keep_highest(sources, total - pruned_count(recipe.sparsity, total))

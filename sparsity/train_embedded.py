@@ -185,7 +185,9 @@ def write_manifest(root: Path) -> None:
     content = {
         "training_seed": TRAINING_SEED,
         "evaluation": {"seed": embedded.EVALUATION_SEED, "documents": embedded.EVALUATION_DOCUMENTS},
-        "reached": {f"{d.parent.name}/{d.name}": reached(root, d.parent.name, d.name) for d in sorted(root.glob("*/*"))},
+        "reached": {
+            d.relative_to(root).as_posix(): reached(root, d.parent.name, d.name) for d in sorted(root.glob("*/*"))
+        },
         "sha256": {f.relative_to(root).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest() for f in files},
     }
     (root / "manifest.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -213,7 +215,7 @@ def main() -> int:
     parser.add_argument("--families", default="bert,gpt2,bart", help="comma list (default: all three)")
     parser.add_argument("--seed", type=int, default=0, help="seed of initial weights and documents")
     parser.add_argument("--threads", type=int, default=1, help="torch threads; the shipped models used 1")
-    parser.add_argument("--check", action="store_true", help="compare what is in --out with the shipped models; train nothing")
+    parser.add_argument("--check", action="store_true", help="train nothing, compare --out with the shipped models")
     options = parser.parse_args()
     import torch
 

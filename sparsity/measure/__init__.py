@@ -1,0 +1,1 @@
+"""Measuring: latency, memory, the machine. Knows callables and modules, never pruning."""

@@ -3,14 +3,22 @@
 CUDA returns before the device has finished, so a timer around a bare call measures the launch. Here
 the device is synchronised once, at the end of the call; what was queued before is waited for by
 `warm_up`. Knows callables, nothing of pruning.
+
+Dense and pruned are timed one after the other. On a shared machine that cannot tell a difference
+from drift, so the verdict is `inconclusive`, whatever the numbers.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from sparsity.record import Latency
+
+if TYPE_CHECKING:
+    from pytest_benchmark.fixture import BenchmarkFixture
 
 Result = TypeVar("Result")
 
@@ -20,12 +28,7 @@ TIMED_CALLS, TIMED_SECONDS = 10, 0.3
 """Timed calls: at least so many, and for at least so long."""
 
 
-class Quartiles(NamedTuple):
-    """Of the seconds that each call took."""
-
-    q1: float
-    median: float
-    q3: float
+UNPAIRED = "dense and pruned were timed one after the other, so drift of the machine cannot be told from a difference"
 
 
 def synchronised(function: Callable[[], Result], device: str) -> Callable[[], Result]:
@@ -55,11 +58,13 @@ def warm_up(function: Callable[[], object]) -> float:
             return now - before
 
 
-def timed_calls(seconds_per_call: float) -> int:
-    """How many calls to time for a call of about so long."""
-    return max(TIMED_CALLS, int(TIMED_SECONDS / max(seconds_per_call, 1e-6)))
-
-
-def quartiles(seconds: Sequence[float]) -> Quartiles:
-    """First quartile, median and third quartile of two or more times."""
-    return Quartiles(*statistics.quantiles(seconds, n=4, method="inclusive"))
+def timed(benchmark: BenchmarkFixture, function: Callable[[], object]) -> Latency | None:
+    """Times a warm callable through pytest-benchmark; None where that is told not to time."""
+    seconds_per_call = warm_up(function)
+    calls = max(TIMED_CALLS, int(TIMED_SECONDS / max(seconds_per_call, 1e-6)))
+    benchmark.pedantic(function, rounds=calls, iterations=1)
+    stats = getattr(benchmark, "stats", None)
+    if stats is None:  # --benchmark-disable
+        return None
+    q1, median, q3 = statistics.quantiles(stats.stats.data, n=4, method="inclusive")
+    return Latency(median, q1, q3, calls, verdict="inconclusive", reason=UNPAIRED)

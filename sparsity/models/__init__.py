@@ -1,0 +1,1 @@
+"""Models: loading one by any name, and where a family keeps its matrices."""

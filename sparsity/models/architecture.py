@@ -85,9 +85,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             ),
             Stack(
                 "decoder.layers",
-                attention=tuple(
-                    f"{side}.{name}" for side in ("self_attn", "encoder_attn") for name in _BART_ATTENTION
-                ),
+                attention=tuple(f"{side}.{name}" for side in ("self_attn", "encoder_attn") for name in _BART_ATTENTION),
                 feed_forward=("fc1", "fc2"),
             ),
         ),
@@ -110,7 +108,7 @@ class PrunableLayer:
     @property
     def weight(self) -> torch.Tensor:
         """A detached view of the weight, `(out_features, in_features)`; writing to it writes the model."""
-        weight: torch.Tensor = self.module.weight.detach()  # type: ignore[operator, assignment]  # nn.Module types attributes as Tensor | Module
+        weight: torch.Tensor = self.module.weight.detach()  # type: ignore[operator]  # nn.Module types attributes as Tensor | Module
         return weight.t() if self.transposed else weight
 
 
@@ -138,9 +136,8 @@ def prunable_layers(model: PreTrainedModel) -> list[PrunableLayer]:
         try:
             blocks = base.get_submodule(stack.path)
         except AttributeError:
-            raise ModelNotUnderstood(
-                f"{type(model).__name__} has no {stack.path!r}, where a {model.config.model_type} model keeps its blocks"
-            ) from None
+            kind, family = type(model).__name__, model.config.model_type
+            raise ModelNotUnderstood(f"{kind} has no {stack.path!r}, where a {family} model keeps its blocks") from None
         for block in blocks.children():
             layers += _block_layers(block, stack, full_name)
     if not layers:

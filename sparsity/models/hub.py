@@ -71,7 +71,7 @@ class Loaded:
         if self.folder is None:
             raise Refused(f"{self.reference} has random weights, so there is no quality to measure")
         try:
-            return AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)  # type: ignore[no-any-return, no-untyped-call]  # transformers leaves it untyped
+            return AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:
             raise ModelNotLoaded(f"{self.reference}: its tokenizer cannot be loaded: {_first_line(error)}") from None
 
@@ -82,9 +82,7 @@ def check(reference: str) -> None:
         architecture_of(_config(reference).model_type)
 
 
-def load(
-    reference: str, task: str, dtype: torch.dtype, device: torch.device, seed: int = 0
-) -> Loaded:
+def load(reference: str, task: str, dtype: torch.dtype, device: torch.device, seed: int = 0) -> Loaded:
     """The model with the head of a task, "lm" or "classification".
 
     Raises `ModelNotLoaded` when the reference leads to no usable checkpoint, `ModelNotUnderstood`
@@ -134,7 +132,7 @@ def _random(config: PreTrainedConfig, dtype: torch.dtype, seed: int) -> PreTrain
         torch.manual_seed(seed)
         auto = getattr(transformers, architecture_of(config.model_type).auto_class)
         model: PreTrainedModel = auto.from_config(config)
-    return model.to(dtype)  # type: ignore[arg-type]  # transformers types .to by a Self that mypy loses
+    return model.to(dtype)  # type: ignore[no-any-return, arg-type]  # the class is found by name
 
 
 def _checkpoint(reference: str, folder: Path, task: str, dtype: torch.dtype) -> PreTrainedModel:
@@ -168,7 +166,8 @@ def _refuse_incomplete(reference: str, folder: Path) -> None:
     if index.is_file():
         shards = set(_read_json(reference, index).get("weight_map", {}).values())
         if missing := sorted(name for name in shards if not (folder / Path(name).name).is_file()):
-            raise ModelNotLoaded(f"{reference}: half downloaded, {len(missing)} of {len(shards)} shards missing: {missing[0]} …")
+            count = f"{len(missing)} of {len(shards)} shards missing"
+            raise ModelNotLoaded(f"{reference}: half downloaded, {count}: {missing[0]} …")
     elif not (folder / WEIGHTS).is_file():
         others = sorted(f.name for f in folder.iterdir() if f.suffix in {".bin", ".pt", ".pth", ".h5", ".msgpack"})
         found = f"only {', '.join(others)}, which is not read because it can run code; " if others else ""
@@ -215,12 +214,14 @@ def _from_hub(name: str, file: str | None = None) -> Path:
         known = ", ".join([*embedded.NAMES, *(RANDOM + n for n in BUILT_IN)])
         raise ModelNotLoaded(f"{name!r} is no hub id, no folder and no built-in model ({known})") from None
     except errors.GatedRepoError:
-        raise ModelNotLoaded(f"{name}: gated on the hub; ask for access there, then log in with `hf auth login`") from None
+        raise ModelNotLoaded(f"{name}: gated on the hub; ask for access there, then `hf auth login`") from None
     except errors.RepositoryNotFoundError:
-        raise ModelNotLoaded(f"{name}: no such model on the hub (or private: log in with `hf auth login`), and no such folder") from None
+        hint = "if it is private, log in with `hf auth login`"
+        raise ModelNotLoaded(f"{name}: no such folder, and no such model on the hub; {hint}") from None
     except errors.EntryNotFoundError as error:
         if isinstance(error, errors.LocalEntryNotFoundError):
-            raise ModelNotLoaded(f"{name}: the hub cannot be reached, and the model is not in the local cache") from None
+            why = "the hub cannot be reached, and the model is not in the local cache"
+            raise ModelNotLoaded(f"{name}: {why}") from None
         raise ModelNotLoaded(f"{name}: the repository has no {file}, so it is no transformers checkpoint") from None
     except SparsityError:
         raise

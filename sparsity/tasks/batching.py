@@ -33,7 +33,8 @@ class Batch:
     """Padded tensors; `B` documents, `T` input positions, `L` label positions."""
 
     inputs: dict[str, torch.Tensor]
-    """Keyword arguments of the model: `input_ids` (B, T), `attention_mask` (B, T) and, for encoder-decoders, `decoder_input_ids` (B, L)."""
+    """Keyword arguments of the model: `input_ids` and `attention_mask`, (B, T); for encoder-decoders also
+    `decoder_input_ids`, (B, L)."""
     labels: torch.Tensor
     """(B, L), or (B, 1) for classification."""
     documents: list[int]
@@ -68,7 +69,4 @@ def collate(examples: Sequence[Example], documents: Sequence[int], pad_id: int) 
 def batches(examples: Sequence[Example], pad_id: int, batch_size: int) -> list[Batch]:
     """All documents once, shortest first, ties by index."""
     order = sorted(range(len(examples)), key=lambda i: (len(examples[i].input_ids), i))
-    return [
-        collate(examples, order[start : start + batch_size], pad_id)
-        for start in range(0, len(order), batch_size)
-    ]
+    return [collate(examples, order[start : start + batch_size], pad_id) for start in range(0, len(order), batch_size)]

@@ -131,10 +131,7 @@ def encode(
     """One example per text; `max_tokens` bounds the text's own tokens, framing apart."""
     make = OBJECTIVES[objective]
     rows = tokenizer(list(texts), add_special_tokens=False, truncation=False)["input_ids"]
-    return [
-        make(row[:max_tokens], special, random.Random(f"{seed}/{index}"))
-        for index, row in enumerate(rows)  # type: ignore[arg-type]  # a list of lists for a list of texts
-    ]
+    return [make(row[:max_tokens], special, random.Random(f"{seed}/{index}")) for index, row in enumerate(rows)]
 
 
 class DocumentLosses(NamedTuple):
@@ -158,9 +155,7 @@ def evaluate(model: PreTrainedModel, batches: Sequence[Batch]) -> DocumentLosses
         for batch in batches:
             logits = model(**batch.inputs).logits  # (B, L, V)
             predicted = batch.labels != IGNORED  # (B, L)
-            losses = functional.cross_entropy(
-                logits[predicted].float(), batch.labels[predicted], reduction="none"
-            )
+            losses = functional.cross_entropy(logits[predicted].float(), batch.labels[predicted], reduction="none")
             spread = torch.zeros(predicted.shape, dtype=torch.float64, device=losses.device)
             spread[predicted] = losses.double()
             total[batch.documents] = spread.sum(1).cpu()

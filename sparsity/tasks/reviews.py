@@ -112,9 +112,7 @@ class ReviewGrammar:
     def __init__(self, settings: GrammarSettings | None = None) -> None:
         self.settings = s = settings or GrammarSettings()
         self.noun_class = {
-            noun: f"{(domain, i % s.noun_classes)}"
-            for domain, nouns in s.nouns.items()
-            for i, noun in enumerate(nouns)
+            noun: f"{(domain, i % s.noun_classes)}" for domain, nouns in s.nouns.items() for i, noun in enumerate(nouns)
         }
         domains = list(s.nouns)
         self.domain = Choice(domains, [1.0] * len(domains))
@@ -152,11 +150,13 @@ class ReviewGrammar:
         return choice.index(self._random.random())
 
     def pick(self, choice: Choice[T]) -> T:
+        """The next item, its probability counted: the text will show it."""
         index = self.draw(choice)
         self._draft.log_probability += choice.log_probabilities[index]
         return choice.items[index]
 
     def flip(self, probability: float) -> bool:
+        """The next yes or no, its probability counted."""
         return self.pick(Choice((True, False), (probability, 1 - probability)))
 
     def opinion(self, fidelity: float) -> int:
@@ -202,11 +202,8 @@ class ReviewGrammar:
         noun = self.pick(self.noun[domain])
         many = self.flip(0.35)
         adjective = self.pick(self.adjective[sign][self.noun_class[noun]])
-        if negated:
-            opening = ["there", "were" if many else "was", "no"]
-        else:
-            opening = ["it", "had", "some" if many else "a"]
-        return [*opening, adjective, words.plural(noun) if many else noun]
+        denial, claim = ["there", "were" if many else "was", "no"], ["it", "had", "some" if many else "a"]
+        return [*(denial if negated else claim), adjective, words.plural(noun) if many else noun]
 
     def _is_clause(self, domain: str, sign: int, negated: bool) -> list[str]:
         phrase, noun, many = self.noun_phrase(domain)
@@ -220,6 +217,7 @@ class ReviewGrammar:
         return [*clause, self.pick(self.adjective[sign][self.noun_class[noun]])]
 
     def sentence(self, domain: str, first: bool) -> list[str]:
+        """A plain clause, a contrast of two, or hearsay."""
         s = self.settings
         if self.flip(s.contrast):  # only the main clause speaks for the author
             mind = self.opinion(s.contrast_fidelity)
@@ -283,6 +281,4 @@ def as_dataset(reviews: Sequence[Review]) -> datasets.Dataset:
     """The reviews as a `datasets.Dataset` with one column per field of `Review`."""
     import datasets
 
-    return datasets.Dataset.from_dict(
-        {name: [getattr(r, name) for r in reviews] for name in Review._fields}
-    )
+    return datasets.Dataset.from_dict({name: [getattr(r, name) for r in reviews] for name in Review._fields})

@@ -17,10 +17,7 @@ def encode(
 ) -> list[Example]:
     """One example per text, framed as the tokenizer frames a single sequence, cut to `max_tokens`."""
     rows = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
-    return [
-        Example(row, [label])
-        for row, label in zip(rows, labels, strict=True)  # type: ignore[arg-type]  # a list of lists for a list of texts
-    ]
+    return [Example(row, [label]) for row, label in zip(rows, labels, strict=True)]
 
 
 def predict(model: PreTrainedModel, batches: Sequence[Batch]) -> torch.Tensor:

@@ -1,0 +1,45 @@
+"""What do weights hold, and what does a forward pass peak at?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from sparsity.measure.memory import Peak, file_bytes, resident_bytes
+from sparsity.record import Memory
+
+if TYPE_CHECKING:
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+    from sparsity.bench import Bench
+    from sparsity.pytest_plugin import Recorder
+
+
+def test_forward_memory(
+    benchmark: BenchmarkFixture,
+    record: Recorder,
+    bench: Bench,
+    executed_model: Any,
+    forward: Callable[[], object],
+    peak_memory: Callable[..., Peak],
+    model: str,
+    workload: str,
+) -> None:
+    """Bytes resident, on disk, and at the peak of a forward pass; zeros in a dense tensor save nothing."""
+    dense_weights, dense_peak = bench.dense_bytes(model, workload)
+    peak: Peak = benchmark.pedantic(peak_memory, args=(forward, bench.options.device), rounds=1)
+    weights = resident_bytes(executed_model)
+    total, dense_total = weights + peak.bytes, dense_weights + dense_peak
+    record.memory = Memory(
+        weights_bytes=weights,
+        peak_bytes=peak.bytes,
+        source=peak.source,
+        disk_bytes=file_bytes(executed_model),
+        dense_weights_bytes=dense_weights,
+        dense_peak_bytes=dense_peak,
+        verdict="same" if total == dense_total else "smaller" if total < dense_total else "larger",
+    )
+    if record.cell.format == "dense":
+        assert weights == dense_weights, f"got {weights} bytes of weights, should be {dense_weights} [{record.cell}]"
+    if record.cell.format == "masked":
+        assert total > dense_total, f"got {total} bytes, should be more than dense {dense_total} [{record.cell}]"

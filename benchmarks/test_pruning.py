@@ -1,0 +1,108 @@
+"""Does each method reach its sparsity, and what does pruning itself cost?"""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.utils import prune as torch_prune
+
+from sparsity import prune
+from sparsity.mask import pruned_count
+from sparsity.measure.memory import peak_memory
+from sparsity.models.architecture import PrunableLayer, prunable_layers
+from sparsity.record import Pruned
+
+if TYPE_CHECKING:
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+    from sparsity.bench import Bench, Subject
+    from sparsity.pytest_plugin import Recorder
+
+
+def test_reaches_its_sparsity(
+    benchmark: BenchmarkFixture, record: Recorder, bench: Bench, subject: Subject, recipe: prune.Recipe
+) -> None:
+    """Exactly the asked number of weights is removed, in the asked scope."""
+    pruned = _measured(benchmark, record, bench, subject, recipe)
+    sizes = [mask.numel() for mask in pruned.masks]
+    groups = [sum(sizes)] if recipe.scope == "global" else sizes
+    expected = sum(pruned_count(recipe.sparsity, size) for size in groups)
+    zeros = sum(int((layer.weight == 0).sum()) for layer in pruned.layers)
+    assert pruned.removed == expected, f"got {pruned.removed} weights removed, should be {expected} [{record.cell}]"
+    assert zeros >= expected, f"got {zeros} zeros, should be at least {expected} [{record.cell}]"
+
+
+def test_beside_torch(
+    benchmark: BenchmarkFixture, record: Recorder, bench: Bench, subject: Subject, scope: str
+) -> None:
+    """The masks are those of torch.nn.utils.prune, but for equal weights at the threshold; both costs are recorded.
+
+    For l1 at one sparsity alone: torch takes half a minute for a model of BERT-base's size.
+    """
+    recipe = prune.Recipe("l1", 0.9, scope=scope)
+    record.cell = replace(record.cell, method=recipe.method, pattern=recipe.pattern, sparsity=recipe.sparsity)
+    ours = _measured(benchmark, record, bench, subject, recipe)
+    layers = prunable_layers(copy.deepcopy(subject.loaded.model))
+    started = time.perf_counter()
+    theirs = _prune_with_torch(layers, recipe)
+    seconds = time.perf_counter() - started
+    peak = peak_memory(lambda: _prune_with_torch(layers, recipe), bench.options.device, warmups=0)
+    assert record.pruned is not None
+    record.pruned = replace(record.pruned, torch_seconds=seconds, torch_extra_bytes=peak.bytes)
+
+    removed = [int((~mask).sum()) for mask in theirs]
+    assert ours.removed == sum(removed), f"got {ours.removed} removed, torch removes {sum(removed)} [{record.cell}]"
+    groups: dict[int, set[float]] = {}
+    dense = prunable_layers(subject.loaded.model)
+    for index, (layer, mask, torch_mask) in enumerate(zip(dense, ours.masks, theirs, strict=True)):
+        differing = layer.weight[mask != torch_mask].abs().unique().tolist()
+        groups.setdefault(0 if recipe.scope == "global" else index, set()).update(differing)
+    worst = max(groups.values(), key=len)
+    assert len(worst) <= 1, f"got masks that differ from torch's beyond one tied value: {sorted(worst)} [{record.cell}]"
+
+
+def _measured(
+    benchmark: BenchmarkFixture, record: Recorder, bench: Bench, subject: Subject, recipe: prune.Recipe
+) -> prune.PrunedModel:
+    """Prune the subject's workspace, once timed and untracked, then tracked and untimed."""
+    subject.current = None
+    took: list[float] = []
+
+    def run() -> prune.PrunedModel:
+        started = time.perf_counter()
+        result = prune.prune(subject.workspace, recipe, subject.loaded.model)
+        took.append(time.perf_counter() - started)
+        return result
+
+    pruned: prune.PrunedModel = benchmark.pedantic(run, rounds=1)
+    peak = peak_memory(run, bench.options.device, warmups=0)
+    subject.current = pruned
+    record.pruned = Pruned(
+        prunable_sparsity=pruned.prunable_sparsity,
+        total_sparsity=pruned.total_sparsity,
+        prunable_parameters=pruned.prunable_parameters,
+        total_parameters=pruned.total_parameters,
+        seconds=took[0],
+        extra_bytes=peak.bytes,
+    )
+    return pruned
+
+
+def _prune_with_torch(layers: list[PrunableLayer], recipe: prune.Recipe) -> list[torch.Tensor]:
+    """The way of torch itself, masks folded in; returns them as `(out_features, in_features)`."""
+    if recipe.scope == "global":
+        parameters = [(layer.module, "weight") for layer in layers]
+        torch_prune.global_unstructured(parameters, torch_prune.L1Unstructured, amount=recipe.sparsity)
+    else:
+        for layer in layers:
+            torch_prune.l1_unstructured(layer.module, "weight", amount=recipe.sparsity)
+    masks = []
+    for layer in layers:
+        mask = layer.module.get_buffer("weight_mask").bool()
+        masks.append(mask.t() if layer.transposed else mask)
+        torch_prune.remove(layer.module, "weight")
+    return masks

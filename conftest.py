@@ -1,0 +1,90 @@
+"""The fixtures of the benchmarks, each one call into the library, and the cells they span."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import axes
+from sparsity import execution, prune
+from sparsity.bench import CONTROL, Bench, Subject, forward_of
+from sparsity.measure import latency
+from sparsity.tasks import trends
+
+pytest_plugins = ["sparsity.pytest_memory", "sparsity.pytest_plugin", "pytester"]
+
+
+def question_grid(config: pytest.Config, path: Path) -> axes.Grid:
+    """The grid of the question that a benchmark file asks."""
+    from sparsity.pytest_plugin import run_options  # not above: pytest wants to import its plugins first
+
+    return axes.grid(run_options(config), path.stem.removeprefix("test_"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test for each cell of the question's grid, over the axes that the test asks for."""
+    path = metafunc.definition.path
+    if path.parent.name != "benchmarks":
+        return
+    grid = question_grid(metafunc.config, path)
+    wanted = [name for name in metafunc.fixturenames if name in axes.NAMES and (name != "task" or grid.tasks)]
+    if wanted:
+        cells = axes.cells(grid, wanted)
+        metafunc.parametrize(wanted, [tuple(cell.values()) for cell in cells], ids=map(axes.identifier, cells))
+
+
+@pytest.fixture
+def task() -> str:
+    """The task whose head the model has, where a question does not span tasks."""
+    return "lm"
+
+
+@pytest.fixture
+def subject(bench: Bench, model: str, task: str) -> Subject:
+    """The dense model, and a workspace that is pruned in place."""
+    return bench.subject(model, task)
+
+
+@pytest.fixture
+def recipe(method: str, pattern: str | None, scope: str | None, seed: int | None, sparsity: float) -> prune.Recipe:
+    """What to prune, out of the axes."""
+    if method == CONTROL.method:
+        return CONTROL
+    return prune.Recipe(method, sparsity, pattern or "unstructured", scope or "layer", seed or 0)
+
+
+@pytest.fixture
+def grid(request: pytest.FixtureRequest) -> axes.Grid:
+    """The grid of the question that this file asks."""
+    return question_grid(request.config, request.node.path)
+
+
+@pytest.fixture
+def curve(
+    bench: Bench, grid: axes.Grid, model: str, method: str, pattern: str, scope: str, seed: int | None, task: str
+) -> list[trends.Point]:
+    """One method's scores at every sparsity of the grid, dense first."""
+    recipes = [prune.Recipe(method, s, pattern, scope, seed or 0) for s in grid.sparsities if s]
+    return bench.curve(model, task, recipes)
+
+
+@pytest.fixture
+def pruned_model(bench: Bench, subject: Subject, recipe: prune.Recipe) -> prune.PrunedModel:
+    """The masked dense model of the cell."""
+    return bench.pruned(subject, recipe)
+
+
+@pytest.fixture
+def executed_model(pruned_model: prune.PrunedModel, format: str) -> Iterator[Any]:  # noqa: A002  # the axis is called format
+    """The pruned model in the cell's execution format."""
+    with execution.in_format(pruned_model, format) as model:
+        yield model
+
+
+@pytest.fixture
+def forward(executed_model: Any, workload: str) -> Callable[[], object]:
+    """A forward pass on the cell's workload; returns when the device is done."""
+    return latency.synchronised(forward_of(executed_model, workload), executed_model.device.type)

@@ -1,0 +1,150 @@
+"""What a run keeps between its tests, so that work is done once.
+
+A model is loaded once for each task, pruned in place in one workspace beside its dense copy, and
+evaluated once for each choice, however many tests ask. Only the models of one reference are held at
+a time: tests are ordered by model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sparsity import prune, record, workload
+from sparsity.errors import BadValue, Refused
+from sparsity.measure import machine, memory
+from sparsity.models import embedded, hub
+from sparsity.models.architecture import architecture_of
+from sparsity.tasks import quality, trends
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from sparsity.options import Options
+    from sparsity.prune import PrunedModel, Recipe
+
+CONTROL = prune.Recipe("none", 0.0)
+
+
+@dataclass
+class Subject:
+    """A model with the head of one task: dense, and a workspace that is pruned again and again."""
+
+    loaded: hub.Loaded
+    workspace: PreTrainedModel
+    current: PrunedModel | None = None
+    """What the workspace holds now."""
+    task: quality.Task | None = None
+
+
+@dataclass
+class Bench:
+    """The state of a run. Torch is imported when the first model is asked for."""
+
+    options: Options
+    showing: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+    """Wraps what may take long, so that its progress reaches the terminal."""
+    subjects: dict[tuple[str, str], Subject] = field(default_factory=dict)
+    scores: dict[tuple[str, str, Recipe], quality.Scores] = field(default_factory=dict)
+    dense_memory: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    """(model, workload) → (weights bytes, peak bytes) of the dense model."""
+    models: dict[str, dict[str, str | bool]] = field(default_factory=dict)
+    """What each reference turned out to be, for the result file."""
+
+    def threads(self) -> int:
+        """Threads that torch computes with."""
+        return self.options.threads or machine.physical_cores()
+
+    def check_device(self) -> None:
+        """Raises `BadValue` when the device asked for is not there."""
+        import torch
+
+        if self.options.device.startswith("cuda"):
+            index = int(self.options.device.partition(":")[2] or 0)
+            if index >= torch.cuda.device_count():
+                found = torch.cuda.device_count()
+                raise BadValue(f"device {self.options.device}: torch finds {found} CUDA devices here")
+
+    def subject(self, reference: str, task: str) -> Subject:
+        """The model of a reference with the head of a task, loaded now if it is not yet."""
+        key = (reference, task)
+        if key not in self.subjects:
+            import torch
+
+            torch.set_num_threads(self.threads())
+            for other in [k for k in self.subjects if k[0] != reference]:
+                del self.subjects[other]
+            dtype = getattr(torch, self.options.dtype)
+            with self.showing():
+                loaded = hub.load(reference, task, dtype, torch.device(self.options.device))
+            self.subjects[key] = Subject(loaded, prune.workspace(loaded.model))
+            if task == "lm":  # the model that latency and memory are measured on
+                self.models[reference] = {
+                    "class": type(loaded.model).__name__,
+                    "source": loaded.source,
+                    "demonstration": loaded.source == "embedded",
+                }
+        return self.subjects[key]
+
+    def pruned(self, subject: Subject, recipe: Recipe) -> PrunedModel:
+        """The subject's workspace, pruned by the recipe."""
+        if subject.current is None or subject.current.recipe != recipe:
+            subject.current = None  # should pruning fail half way, nothing may be taken for granted
+            subject.current = prune.prune(subject.workspace, recipe, subject.loaded.model)
+        return subject.current
+
+    def quality_task(self, subject: Subject, name: str) -> quality.Task:
+        """The documents of a task, encoded once for the subject."""
+        if subject.task is None:
+            model, objective = subject.loaded.model, architecture_of(subject.loaded.model.config.model_type).objective
+            seed, count = embedded.EVALUATION_SEED, self.options.documents
+            subject.task = quality.build(name, model, subject.loaded.tokenizer(), objective, count, seed)
+        return subject.task
+
+    def score(self, reference: str, task: str, recipe: Recipe) -> quality.Scores:
+        """The score of a pruned model on every document of a task; the dense model's for `CONTROL`."""
+        key = (reference, task, recipe)
+        if key not in self.scores:
+            subject = self.subject(reference, task)
+            documents = self.quality_task(subject, task)
+            model = subject.loaded.model if recipe == CONTROL else self.pruned(subject, recipe).model
+            self.scores[key] = documents.evaluate(model)
+        return self.scores[key]
+
+    def quality(self, reference: str, task: str, recipe: Recipe) -> record.Quality:
+        """The record of a score, compared with dense over the same documents."""
+        scores, dense = self.score(reference, task, recipe), self.score(reference, task, CONTROL)
+        return quality.compare(self.quality_task(self.subject(reference, task), task), scores, dense)
+
+    def curve(self, reference: str, task: str, recipes: Iterable[Recipe]) -> list[trends.Point]:
+        """Dense, then one point for each recipe in order of sparsity; a recipe that is refused has none."""
+        points = [trends.Point(0.0, self.score(reference, task, CONTROL))]
+        for recipe in sorted(recipes, key=lambda r: r.sparsity):
+            with contextlib.suppress(Refused):
+                points.append(trends.Point(recipe.sparsity, self.score(reference, task, recipe)))
+        return points
+
+    def dense_bytes(self, reference: str, text: str) -> tuple[int, int]:
+        """(weights, peak of a forward pass) of the dense model, bytes; measured once for each workload."""
+        key = (reference, text)
+        if key not in self.dense_memory:
+            model = self.subject(reference, "lm").loaded.model
+            peak = memory.peak_memory(forward_of(model, text), self.options.device)
+            self.dense_memory[key] = (memory.resident_bytes(model), peak.bytes)
+        return self.dense_memory[key]
+
+
+def forward_of(model: PreTrainedModel, text: str) -> Callable[[], object]:
+    """A forward pass of the model on a workload such as "8x64", its inputs already on the device."""
+    import torch
+
+    tensors = workload.inputs(workload.parse(text), model)
+
+    def forward() -> object:
+        with torch.inference_mode():
+            return model(**tensors).logits
+
+    return forward

@@ -1,0 +1,291 @@
+"""The pytest plugin: options → frozen settings, fixtures, records, progress, summary.
+
+It knows pytest and pytest-benchmark (through public hooks and the `benchmark` fixture only) and no
+benchmark in particular: which cells exist is the business of whoever parametrizes the axes. A test
+that asks for `record` becomes a cell: what it puts there goes to `extra_info["sparsity"]`, stamped
+with its outcome.
+
+A `SparsityError` inside a test or fixture is one line, not a traceback: a `Refused` cell is skipped
+with its reason, any other is an error. Either way the result file lists it as not measured.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sparsity import options, summary
+from sparsity.bench import Bench
+from sparsity.errors import Refused, SparsityError
+from sparsity.measure import machine
+from sparsity.models import hub
+from sparsity.record import KEY, SCHEMA, Cell, Latency, Memory, Pruned, Quality, Record, Weights, to_json
+
+if TYPE_CHECKING:
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+CELL_AXES = frozenset(Cell.__dataclass_fields__)
+PROGRESS_EVERY = 5.0
+"""Seconds between two lines of progress."""
+
+
+@dataclass
+class Recorder:
+    """What one test measured; absent until it is set."""
+
+    cell: Cell
+    benchmark: BenchmarkFixture
+    pruned: Pruned | None = None
+    latency: Latency | None = None
+    memory: Memory | None = None
+    quality: Quality | None = None
+    weights: Weights | None = None
+
+    def finished(self, outcome: str, reason: str | None) -> Record:
+        """The record, stamped."""
+        sections = (self.pruned, self.latency, self.memory, self.quality, self.weights)
+        return Record(self.cell, *sections, outcome=outcome, reason=reason)
+
+
+@dataclass
+class RunState:
+    """What the plugin gathers while tests run."""
+
+    options: options.Options
+    bench: Bench
+    records: list[Record] = field(default_factory=list)
+    not_measured: list[dict[str, Any]] = field(default_factory=list)
+    started: float = 0.0
+    reported: float = 0.0
+    done: int = 0
+
+
+STATE = pytest.StashKey[RunState]()
+RECORDER = pytest.StashKey[Recorder]()
+
+
+# -- options ------------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Every option is also a key of pytest.ini with the prefix `sparsity_`."""
+    group = parser.getgroup("sparsity", "benchmarks of pruned transformers")
+    plain = {
+        "profile": "set of defaults: smoke, default, study, full",
+        "dtype": f"of weights and activations: {', '.join(options.DTYPES)} (float32)",
+        "device": "cpu or cuda (cpu)",
+        "threads": "threads that torch computes with (physical cores)",
+        "documents": "documents that quality is measured on, even (1000)",
+    }
+    texts = plain | {name: f"comma list: {axis.help}" for name, axis in options.AXES.items()}
+    for name, text in texts.items():
+        group.addoption(f"--{name}", dest=f"sparsity_{name}", help=text)
+        parser.addini(f"sparsity_{name}", text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The settings, checked before anything else happens."""
+    names = [*options.AXES, "profile", "dtype", "device", "threads", "documents"]
+    texts = {name: config.getoption(f"sparsity_{name}") or config.getini(f"sparsity_{name}") for name in names}
+    try:
+        parsed = options.parse(texts)
+    except SparsityError as error:
+        raise pytest.UsageError(str(error)) from None
+    config.stash[STATE] = RunState(parsed, Bench(parsed, showing=lambda: uncaptured(config)))
+
+
+def run_options(config: pytest.Config) -> options.Options:
+    """The settings of this run."""
+    return config.stash[STATE].options
+
+
+# -- before and while tests run --------------------------------------------------------------------
+
+
+def axes_of(item: pytest.Item) -> dict[str, Any]:
+    """The values of a test's axes, by name; empty for a test that is no cell."""
+    callspec = getattr(item, "callspec", None)
+    params: dict[str, Any] = callspec.params if callspec else {}
+    return {name: value for name, value in params.items() if name in CELL_AXES and value is not None}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Cells of one pruned model stand together, so that it is loaded and pruned once."""
+    order: dict[tuple[Any, ...], int] = {}
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        axes = axes_of(item)
+        model = order.setdefault((axes.get("model"),), len(order))
+        recipe = tuple(axes.get(name) for name in ("model", "method", "pattern", "scope", "seed", "sparsity"))
+        return model, order.setdefault(recipe, len(order)) if "sparsity" in axes else len(items) + len(order)
+
+    items.sort(key=place)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """A model or device that is not there ends the run with one line, before anything is measured."""
+    models = dict.fromkeys(axes.get("model") for axes in map(axes_of, session.items))
+    references = [model for model in models if model]
+    if not references or session.config.option.collectonly:
+        return
+    state = session.config.stash[STATE]
+    try:
+        with uncaptured(session.config):
+            state.bench.check_device()
+            for reference in references:
+                hub.check(reference)
+    except SparsityError as error:
+        raise pytest.UsageError(str(error)) from None
+    state.started = state.reported = time.monotonic()
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        reporter.showfspath = False  # cells of one model stand together, so the file changes at every test
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    """Errors of ours inside a fixture are one line."""
+    with _one_line_errors():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Errors of ours inside a test are one line."""
+    with _one_line_errors():
+        return (yield)
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except Refused as error:
+        pytest.skip(str(error))
+    except SparsityError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Stamps the record of a finished cell, and lists a cell that gave none."""
+    report = yield
+    state, recorder = item.config.stash[STATE], item.stash.get(RECORDER, None)
+    reason = _reason(report)
+    if report.when == "call" and recorder is not None and not report.skipped:
+        try:
+            record = recorder.finished(report.outcome, reason)
+            recorder.benchmark.extra_info[KEY] = to_json(record)
+            state.records.append(record)
+        except ValueError as error:  # a number that is not finite was not measured
+            report.outcome, reason = "failed", str(error)
+            report.longrepr = reason
+            recorder.benchmark.extra_info[KEY] = to_json(Record(recorder.cell, outcome="failed", reason=reason))
+    axes = axes_of(item)
+    if axes and not report.passed:
+        outcome = report.outcome if report.skipped or report.when == "call" else "error"
+        entry = {"cell": axes, "test": item.nodeid, "outcome": outcome, "reason": reason or "no reason given"}
+        state.not_measured.append(entry)
+    return report
+
+
+def _reason(report: pytest.TestReport) -> str | None:
+    """One line that says why a test did not pass."""
+    if report.passed:
+        return None
+    if isinstance(report.longrepr, tuple):  # a skip: (file, line, reason)
+        return str(report.longrepr[2]).removeprefix("Skipped: ")
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text = str(crash.message if crash else report.longrepr).strip()
+    return text.splitlines()[0] if text else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Every few seconds, a line that says how far the run is and how long it still takes."""
+    result = yield
+    state = item.config.stash[STATE]
+    state.done += 1
+    now = time.monotonic()
+    reporter = item.config.pluginmanager.get_plugin("terminalreporter")
+    if state.started and now - state.reported >= PROGRESS_EVERY and reporter is not None:
+        state.reported = now
+        total = item.session.testscollected
+        left = (now - state.started) / state.done * (total - state.done)
+        where = Cell(**axes_of(item)) if axes_of(item) else item.name
+        reporter.ensure_newline()
+        reporter.write_line(f"{state.done} of {total} · about {_duration(left)} left · {where}")
+    return result
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
+@contextlib.contextmanager
+def uncaptured(config: pytest.Config) -> Iterator[None]:
+    """Lets the progress bars of a download reach the terminal."""
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    if capture is None:
+        yield
+        return
+    with capture.global_and_fixture_disabled():
+        yield
+
+
+@pytest.fixture
+def bench(request: pytest.FixtureRequest) -> Bench:
+    """What the run keeps between tests: models, scores."""
+    return request.config.stash[STATE].bench
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> Recorder:
+    """Where a test puts what it measured; asking for it makes the test a cell."""
+    cell = Cell(**axes_of(request.node), dtype=run_options(request.config).dtype)
+    benchmark.group = f"{request.node.path.stem.removeprefix('test_')} {cell.model}"
+    recorder = request.node.stash[RECORDER] = Recorder(cell, benchmark)
+    return recorder
+
+
+# -- the result file and the end of the run --------------------------------------------------------------
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    """Drops the clock of the moment: it would make two identical runs differ."""
+    del config
+    for name in [n for n in machine_info.get("cpu", {}) if n.startswith("hz_actual")]:
+        del machine_info["cpu"][name]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_json: dict[str, Any]) -> None:
+    """What is true of the whole run."""
+    del benchmarks
+    state = config.stash[STATE]
+    settings = state.options
+    output_json[KEY] = {
+        "schema": SCHEMA,
+        "profile": settings.profile,
+        "fingerprint": machine.fingerprint(settings.device, settings.dtype, state.bench.threads()),
+        "models": state.bench.models,
+        "not_measured": state.not_measured,
+    }
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """One compact table of all that was measured."""
+    state = config.stash[STATE]
+    if state.records:
+        terminalreporter.section("sparsity")
+        terminalreporter.write_line(summary.table(state.records))
