@@ -30,6 +30,8 @@ Scores = Callable[[], "torch.Tensor"]
 CHUNK = 1 << 18
 """Scores looked at together: small enough to stay in cache, large enough to hide Python."""
 DIGIT_BITS = 16
+HALF = 1 << (DIGIT_BITS - 1)
+"""First digits carry the sign, so they begin at -HALF."""
 
 
 def pruned_count(sparsity: float, total: int) -> int:
@@ -49,92 +51,119 @@ def keep_highest(scores: Sequence[Scores], keep: int) -> list[torch.Tensor]:
     Returns:
         One boolean mask per matrix, of its shape, True = kept.
     """
-    import torch
-
-    threshold, ties = _threshold(scores, keep)
+    threshold, wanted, equal = _threshold(scores, keep)
+    every_tie_stays = wanted == equal
     masks = []
     for source in scores:
         score = source()
-        mask = torch.empty(score.numel(), dtype=torch.bool, device=score.device)
-        for start, keys in _keys(score):
-            part = mask[start : start + keys.numel()]
-            torch.gt(keys, threshold, out=part)
-            equal = keys == threshold
-            here = int(equal.sum())
-            if here:
-                wanted = min(here, ties)
-                part |= equal if wanted == here else equal & (equal.cumsum(0) <= wanted)
-                ties -= wanted
-        masks.append(mask.view(score.shape))
+        mask = score >= threshold
+        if not every_tie_stays:
+            wanted -= _drop_late_ties(mask, score == threshold, wanted)
+        masks.append(mask)
+        del score  # before the next is made: two at a time would double what this needs
     return masks
 
 
-def _threshold(scores: Sequence[Scores], keep: int) -> tuple[int, int]:
-    """(the key of the lowest kept score, how many scores of exactly that key are kept)."""
-    prefix, wanted, low_bits = 0, keep, 0
-    for first in (True, False, False, False):
-        counts, bits = _count_digits(scores, prefix, low_bits, first)
-        if first:
-            total = int(counts.sum())
-            if not 0 <= keep <= total:
-                raise BadValue(f"cannot keep {keep} of {total} scores")
-            if keep == 0:
-                return (1 << (bits - 1)) - 1, 0  # above every finite key
-            low_bits = bits
-        low_bits -= DIGIT_BITS
-        above = counts.flip(0).cumsum(0).flip(0)  # (digits,) how many have this digit or a higher one
-        digit = int((above >= wanted).nonzero().max())
-        wanted -= int(above[digit]) - int(counts[digit])
-        signed = digit - (1 << (DIGIT_BITS - 1)) if first else digit
-        prefix = (prefix << DIGIT_BITS) + signed
-        if low_bits == 0:
-            break
-    return prefix, wanted
+def _drop_late_ties(mask: torch.Tensor, ties: torch.Tensor, wanted: int) -> int:
+    """Of the tied positions only the first `wanted` stay in the mask; returns how many did."""
+    kept = 0
+    flat_mask, flat_ties = mask.view(-1), ties.view(-1)
+    for start in range(0, flat_ties.numel(), CHUNK):
+        part = flat_ties[start : start + CHUNK]
+        here = int(part.count_nonzero())
+        if here > wanted - kept:
+            flat_mask[start : start + CHUNK] &= ~part | (part.cumsum(0) <= wanted - kept)
+        kept += min(here, wanted - kept)
+    return kept
 
 
-def _count_digits(scores: Sequence[Scores], prefix: int, remaining_bits: int, first: bool) -> tuple[torch.Tensor, int]:
-    """How often each value of the next digit occurs among the keys that begin with `prefix`.
+def _threshold(scores: Sequence[Scores], keep: int) -> tuple[float, int, int]:
+    """(the lowest kept score, how many scores equal to it are kept, how many there are)."""
+    import torch
 
-    Returns the counts, (2^16,) int64 on the CPU, and the width of the keys in bits.
-    """
+    counts, dtype = _count_first_digits(scores)
+    total = int(counts.sum())
+    if not 0 <= keep <= total:
+        raise BadValue(f"cannot keep {keep} of {total} scores")
+    if keep == 0:
+        return float("inf"), 0, 0
+    remaining_bits = 8 * dtype.itemsize - DIGIT_BITS
+    digit, wanted = _highest_digit(counts, keep)
+    prefix = digit - HALF
+    while remaining_bits:
+        counts = _count_next_digits(scores, prefix, remaining_bits)
+        digit, wanted = _highest_digit(counts, wanted)
+        prefix = (prefix << DIGIT_BITS) + digit
+        remaining_bits -= DIGIT_BITS
+    return _score_of_key(prefix, dtype), wanted, int(counts[digit])
+
+
+def _highest_digit(counts: torch.Tensor, wanted: int) -> tuple[int, int]:
+    """(the digit of the `wanted`-th highest key, how many keys of that digit are still wanted)."""
+    at_or_above = counts.flip(0).cumsum(0).flip(0)  # (digits,)
+    digit = int((at_or_above >= wanted).nonzero().max())
+    return digit, wanted - int(at_or_above[digit]) + int(counts[digit])
+
+
+def _count_first_digits(scores: Sequence[Scores]) -> tuple[torch.Tensor, torch.dtype]:
+    """How often each value of the first digit occurs, (2^16,) int64 on the CPU; and the scores' dtype."""
     import torch
 
     counts = torch.zeros(1 << DIGIT_BITS, dtype=torch.int64)
-    width = 0
+    dtypes = set()
     for source in scores:
         score = source()
-        for _, keys in _keys(score):
-            bits = torch.iinfo(keys.dtype).bits
-            if width and bits != width:
-                raise BadValue("scores of different dtypes cannot compete")
-            width = bits
-            if first:
-                digits = (keys >> (bits - DIGIT_BITS)).int() + (1 << (DIGIT_BITS - 1))
-            else:
-                rest = keys[(keys >> remaining_bits) == prefix]
-                digits = (rest >> (remaining_bits - DIGIT_BITS)) & ((1 << DIGIT_BITS) - 1)
+        dtypes.add(score.dtype)
+        if not bool(torch.isfinite(torch.stack(torch.aminmax(score))).all()):
+            raise BadValue("a score is NaN or infinite, so there is no telling what to keep; are the weights finite?")
+        for keys in _keys(score):
+            digits = (keys >> (torch.iinfo(keys.dtype).bits - DIGIT_BITS)).int() + HALF
             counts += torch.bincount(digits, minlength=1 << DIGIT_BITS).cpu()
-        if first:
-            _refuse_not_finite(score)
-    return counts, width
+        del score
+    if len(dtypes) != 1:
+        raise BadValue(f"scores of different dtypes cannot compete: {', '.join(sorted(map(str, dtypes)))}")
+    return counts, dtypes.pop()
 
 
-def _refuse_not_finite(score: torch.Tensor) -> None:
+def _count_next_digits(scores: Sequence[Scores], prefix: int, remaining_bits: int) -> torch.Tensor:
+    """The same for the next digit, among the keys that begin with `prefix`."""
     import torch
 
-    extremes = torch.stack(torch.aminmax(score))
-    if not bool(torch.isfinite(extremes).all()):
-        raise BadValue("a score is NaN or infinite, so there is no telling what to keep; are the weights finite?")
+    counts = torch.zeros(1 << DIGIT_BITS, dtype=torch.int64)
+    for source in scores:
+        score = source()
+        for keys in _keys(score):
+            rest = keys[(keys >> remaining_bits) == prefix]
+            digits = (rest >> (remaining_bits - DIGIT_BITS)) & ((1 << DIGIT_BITS) - 1)
+            if len(digits):
+                counts += torch.bincount(digits, minlength=1 << DIGIT_BITS).cpu()
+        del score
+    return counts
 
 
-def _keys(score: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
-    """(start, integer keys) chunk by chunk: keys are ordered as the scores are; +0 and -0 are equal."""
+def _keys(score: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Integer keys chunk by chunk, ordered as the scores are; +0 and -0 are equal."""
     import torch
 
-    integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[score.element_size()]
-    least = torch.iinfo(integer).min
+    integer = _integer(score.dtype)
     flat = score.reshape(-1)
     for start in range(0, flat.numel(), CHUNK):
         bits = flat[start : start + CHUNK].view(integer)
         # Below zero, larger bits mean a lower number: count down from the sign bit instead.
-        yield start, torch.where(bits < 0, least - bits, bits)
+        yield bits if int(bits.amin()) >= 0 else torch.where(bits < 0, torch.iinfo(integer).min - bits, bits)
+
+
+def _score_of_key(key: int, dtype: torch.dtype) -> float:
+    """The score that has this key."""
+    import torch
+
+    integer = _integer(dtype)
+    bits = key if key >= 0 else torch.iinfo(integer).min - key
+    return float(torch.tensor([bits], dtype=integer).view(dtype))
+
+
+def _integer(dtype: torch.dtype) -> torch.dtype:
+    """The integer type as wide as a floating-point type."""
+    import torch
+
+    return {2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]

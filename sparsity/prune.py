@@ -106,7 +106,8 @@ def prune(model: PreTrainedModel, recipe: Recipe, dense: PreTrainedModel | None 
             weight, mask = method.prune_layer(source.weight, known, recipe.sparsity)
             _write(layer, weight, mask)
             masks.append(mask)
-    kept = [int(mask.sum()) for mask in masks]
+            del weight  # before the next is made: two at a time would double what this needs
+    kept = [int(mask.count_nonzero()) for mask in masks]
     _refuse_empty_layers(layers, kept, recipe)
     prunable = sum(mask.numel() for mask in masks)
     return PrunedModel(

@@ -124,7 +124,7 @@ def train(model: PreTrainedModel, batches: Iterator[Batch], recipe: Recipe, titl
         chosen = logits if logits.dim() == 2 else logits[counted]
         loss = functional.cross_entropy(chosen, batch.labels[counted])
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()

@@ -33,7 +33,7 @@ class Masked:
 
         module = copy.deepcopy(layer.module)
         stored = mask.t() if layer.transposed else mask
-        return prune.custom_from_mask(module, "weight", stored)  # type: ignore[no-untyped-call, no-any-return]  # torch leaves it untyped
+        return prune.custom_from_mask(module, "weight", stored)  # type: ignore[no-any-return]  # torch leaves it untyped
 
 
 FORMAT = Masked()
