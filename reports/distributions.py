@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
@@ -20,6 +21,7 @@ from reports.series import is_control
 from reports.words import fraction, number
 from sparsity.record import LayerWeights, Record, Weights
 
+Array = npt.NDArray[np.float64]
 NEAR_ZERO = 0.01
 """Which fraction of the largest magnitude counts as close to zero."""
 FAINTEST = 1e-4
@@ -41,11 +43,12 @@ def num_dist(model: str, records: Sequence[Record], footer: str = "") -> Figure 
     low, high, share = near_zero(first)
     axes.axvspan(low, high, color="#E69F00", alpha=0.35, linewidth=0, zorder=0)
     axes.set_yscale("log")
+    axes.set_xlim(*_extent([weights for _, weights in found]))
     axes.set_xlabel("value of a parameter")
     even = _even(np.array(first.edges))
     axes.set_ylabel("parameters per bin (log)" if even else "parameters per unit of value (log)")
-    figure.suptitle(f"{text(model)}: all parameter values")
-    axes.set_title(f"{share:.1%} of the values lie between {number(low, 2)} and {number(high, 2)} (shaded)", fontsize=9)
+    near = f"{share:.1%} of the values lie between {number(low, 2)} and {number(high, 2)} (shaded)"
+    figure.suptitle(f"{text(model)}: all parameter values\n{near}")
     finish(figure, footer, _outside(found))
     return figure
 
@@ -72,7 +75,7 @@ def layer_dist(model: str, records: Sequence[Record], footer: str = "") -> Figur
         axes.plot(values, middle, linestyle="none", marker=marker, markersize=2.5, color="#D55E00")
     _value_axis(axes, weights)
     _layer_axis(axes, layers, (height - 1.6) * 72 / len(layers))
-    bar = figure.colorbar(mesh, ax=axes, location="right", pad=0.01, aspect=40, extend="min")
+    bar = figure.colorbar(mesh, ax=axes, location="right", pad=0.01, aspect=8 * height, extend="min")
     bar.set_label("density, relative to the layer's peak")
     figure.suptitle(f"{text(model)}: values layer by layer" + (f" ({label})" if label else ""))
     notes = "Triangles: smallest and largest value of a layer. Bold: prunable. White: no value in the bin."
@@ -121,20 +124,29 @@ def _outside(found: Sequence[tuple[str, Weights]]) -> str:
     return f"{missing} values lie outside the bins and are not drawn." if missing > 0 else ""
 
 
-def _even(edges: np.ndarray) -> bool:
+def _extent(found: Sequence[Weights]) -> tuple[float, float]:
+    """Where there are values at all, with a margin; bins far beyond them would only press the rest together."""
+    low = min(layer.minimum for weights in found for layer in weights.layers)
+    high = max(layer.maximum for weights in found for layer in weights.layers)
+    margin = 0.03 * (high - low) or 1.0
+    return low - margin, high + margin
+
+
+def _even(edges: Array) -> bool:
     widths = np.diff(edges)
     return bool(np.allclose(widths, widths[0], rtol=1e-3))
 
 
-def _per_bin(counts: np.ndarray, edges: np.ndarray) -> np.ndarray:
+def _per_bin(counts: Array, edges: Array) -> Array:
     """Counts, or counts per unit of value where bins differ in width: then counts would mislead the eye."""
-    heights: np.ndarray = counts if _even(edges) else counts / np.diff(edges)
+    heights: Array = counts if _even(edges) else counts / np.diff(edges)
     return heights
 
 
-def _density(layer: LayerWeights, edges: np.ndarray) -> np.ndarray:
-    density: np.ndarray = np.array(layer.counts) / np.diff(edges)
-    return density / max(density.max(), 1e-300)
+def _density(layer: LayerWeights, edges: Array) -> Array:
+    density: Array = np.array(layer.counts, dtype=float) / np.diff(edges)
+    peak = float(density.max())
+    return density / peak if peak > 0 else density
 
 
 def _value_axis(axes: Axes, weights: Weights) -> None:

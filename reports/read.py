@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from reports.join import joined
-from reports.run import Measured, Model, NotMeasured, Run, Scalar
+from reports.run import Measured, NotMeasured, Run
+from sparsity import record
 from sparsity.errors import ResultNotReadable
-from sparsity.record import KEY, SCHEMA, Weights, from_json
+from sparsity.record import KEY, from_json
 
-__all__ = ["Measured", "Model", "NotMeasured", "Run", "read"]
+__all__ = ["Measured", "NotMeasured", "Run", "read"]
 
 
 @dataclass(frozen=True)
@@ -61,19 +62,19 @@ def _read_one(path: Path) -> Run:
     if not isinstance(entries, list) or "machine_info" not in file.data:
         raise ResultNotReadable(f"{path}: pytest-benchmark did not write this file; give one from --benchmark-json")
     records, repeated = _records(file)
-    ours = file.part(KEY)
-    if KEY in file.data and ours.data.get("schema") != SCHEMA:
-        raise ResultNotReadable(f"{ours.where}: schema {ours.data.get('schema')!r}, this version reads {SCHEMA}")
+    if KEY not in file.data:
+        raise ResultNotReadable(f"{path}: no {KEY!r} part at the top of it; was the suite's plugin loaded?")
+    ours = record.run_from_json(file.data[KEY], f"{path}: {KEY}")
     return Run(
         paths=(path,),
-        fingerprint=_fingerprint(ours.part("fingerprint")),
+        fingerprint=ours.fingerprint,
         machine=_machine(file.part("machine_info")),
-        profile=ours.get("profile", str),
-        models=_models(ours.part("models")),
+        profile=ours.profile,
+        models=ours.models,
         datetime=file.get("datetime", str),
         commit=_commit(file.part("commit_info")),
         records=records,
-        not_measured=tuple(_not_measured(item) for item in ours.parts("not_measured")),
+        not_measured=tuple(map(_not_measured, ours.not_measured)),
         repeated=repeated,
     )
 
@@ -81,7 +82,7 @@ def _read_one(path: Path) -> Run:
 def _load(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
-        data = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        data = json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_whole)
     except FileNotFoundError:
         raise ResultNotReadable(f"{path}: no such file; pytest benchmarks --benchmark-json={path} writes it") from None
     except OSError as error:
@@ -106,6 +107,13 @@ def _finite(text: str) -> float:
     return value
 
 
+def _whole(text: str) -> int:
+    value = int(text)
+    if abs(value) >= 2**63:  # beyond any count of bytes, and soon beyond any float
+        raise ValueError(f"{text[:20]}... is too large for a number")
+    return value
+
+
 def _records(file: _Part) -> tuple[tuple[Measured, ...], tuple[str, ...]]:
     """The records in file order, and the names of those passed over because their cell stood there before."""
     seen: set[object] = set()
@@ -117,7 +125,6 @@ def _records(file: _Part) -> tuple[tuple[Measured, ...], tuple[str, ...]]:
             continue  # a benchmark of somebody else
         fullname = entry.get("fullname", str) or "?"
         measured = Measured(fullname, from_json(extra.data[KEY], f"{file.where}: {fullname}"))
-        _check_bins(measured.record.weights, f"{file.where}: {fullname}")
         if seen.isdisjoint(measured.keys):
             records.append(measured)
         else:
@@ -126,23 +133,6 @@ def _records(file: _Part) -> tuple[tuple[Measured, ...], tuple[str, ...]]:
     if not records:
         raise ResultNotReadable(f"{file.where}: no sparsity records in it; run pytest benchmarks with this suite")
     return tuple(records), tuple(repeated)
-
-
-def _check_bins(weights: Weights | None, where: str) -> None:
-    if weights is None:
-        return
-    edges = weights.edges
-    if len(edges) < 2 or any(a >= b for a, b in zip(edges, edges[1:], strict=False)):
-        raise ResultNotReadable(f"{where}: the bin edges of the weights do not ascend; write the file again")
-    for layer in weights.layers:
-        if len(layer.counts) != len(edges) - 1 or any(count < 0 for count in layer.counts):
-            raise ResultNotReadable(
-                f"{where}: {layer.name} has {len(layer.counts)} counts for {len(edges) - 1} bins or a negative count"
-            )
-
-
-def _fingerprint(part: _Part) -> dict[str, Scalar]:
-    return {key: part.get(key, (str, int, float, bool)) for key in part.data}
 
 
 def _machine(info: _Part) -> str | None:
@@ -157,15 +147,5 @@ def _commit(info: _Part) -> str | None:
     return f"{commit} with uncommitted changes" if commit and info.data.get("dirty") is True else commit
 
 
-def _models(part: _Part) -> dict[str, Model]:
-    models = {name: part.part(name) for name in part.data}
-    return {
-        name: Model(model.get("class", str), model.get("source", str), bool(model.get("demonstration", bool)))
-        for name, model in models.items()
-    }
-
-
-def _not_measured(item: _Part) -> NotMeasured:
-    cell = " \u00b7 ".join(str(value) for value in item.part("cell").data.values() if value is not None)
-    test = item.get("test", str) or "?"
-    return NotMeasured(cell or test, test, item.get("outcome", str) or "skipped", item.get("reason", str))
+def _not_measured(item: record.NotMeasured) -> NotMeasured:
+    return NotMeasured(str(item.cell), item.test, item.outcome, item.reason)

@@ -6,22 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparsity.record import Record
+from sparsity.record import Model, Record, Scalar
 
-Scalar = str | int | float | bool
 DRAWN = (None, "passed")
 """Outcomes whose numbers count; a record without an outcome passed."""
 _SECTIONS = ("latency", "memory", "quality", "weights")
-
-
-@dataclass(frozen=True)
-class Model:
-    """What the run says of one of its models."""
-
-    class_name: str | None = None
-    source: str | None = None
-    """"embedded", "random" or "checkpoint"."""
-    demonstration: bool = False
 
 
 @dataclass(frozen=True)

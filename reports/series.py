@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sparsity.record import Cell, Record
 
@@ -105,7 +106,8 @@ def references(records: Sequence[Record]) -> list[Reference]:
 def _without(cell: Cell, *axes: str) -> Cell:
     """The cell with these axes open; "no recovery" said in one way."""
     recovery = None if cell.recovery == "none" else cell.recovery
-    return dataclasses.replace(cell, **dict.fromkeys(axes), recovery=recovery)
+    opened: dict[str, Any] = dict.fromkeys(axes)
+    return dataclasses.replace(cell, **opened, recovery=recovery)
 
 
 def _varies(axis: str, records: Iterable[Record]) -> bool:

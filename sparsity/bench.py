@@ -51,7 +51,7 @@ class Bench:
     scores: dict[tuple[str, str, Recipe], quality.Scores] = field(default_factory=dict)
     dense_memory: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     """(model, workload) → (weights bytes, peak bytes) of the dense model."""
-    models: dict[str, dict[str, str | bool]] = field(default_factory=dict)
+    models: dict[str, record.Model] = field(default_factory=dict)
     """What each reference turned out to be, for the result file."""
 
     def threads(self) -> int:
@@ -82,11 +82,8 @@ class Bench:
                 loaded = hub.load(reference, task, dtype, torch.device(self.options.device))
             self.subjects[key] = Subject(loaded, prune.workspace(loaded.model))
             if task == "lm":  # the model that latency and memory are measured on
-                self.models[reference] = {
-                    "class": type(loaded.model).__name__,
-                    "source": loaded.source,
-                    "demonstration": loaded.source == "embedded",
-                }
+                kind = type(loaded.model).__name__
+                self.models[reference] = record.Model(kind, loaded.source, loaded.source == "embedded")
         return self.subjects[key]
 
     def pruned(self, subject: Subject, recipe: Recipe) -> PrunedModel:

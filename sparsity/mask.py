@@ -56,7 +56,7 @@ def keep_highest(scores: Sequence[Scores], keep: int) -> list[torch.Tensor]:
     masks = []
     for source in scores:
         score = source()
-        mask = score >= threshold
+        mask = (score >= threshold).contiguous()
         if not every_tie_stays:
             wanted -= _drop_late_ties(mask, score == threshold, wanted)
         masks.append(mask)
@@ -67,7 +67,7 @@ def keep_highest(scores: Sequence[Scores], keep: int) -> list[torch.Tensor]:
 def _drop_late_ties(mask: torch.Tensor, ties: torch.Tensor, wanted: int) -> int:
     """Of the tied positions only the first `wanted` stay in the mask; returns how many did."""
     kept = 0
-    flat_mask, flat_ties = mask.view(-1), ties.view(-1)
+    flat_mask, flat_ties = mask.view(-1), ties.reshape(-1)
     for start in range(0, flat_ties.numel(), CHUNK):
         part = flat_ties[start : start + CHUNK]
         here = int(part.count_nonzero())
@@ -79,8 +79,6 @@ def _drop_late_ties(mask: torch.Tensor, ties: torch.Tensor, wanted: int) -> int:
 
 def _threshold(scores: Sequence[Scores], keep: int) -> tuple[float, int, int]:
     """(the lowest kept score, how many scores equal to it are kept, how many there are)."""
-    import torch
-
     counts, dtype = _count_first_digits(scores)
     total = int(counts.sum())
     if not 0 <= keep <= total:

@@ -24,12 +24,26 @@ from sparsity.bench import Bench
 from sparsity.errors import Refused, SparsityError
 from sparsity.measure import machine
 from sparsity.models import hub
-from sparsity.record import KEY, SCHEMA, Cell, Latency, Memory, Pruned, Quality, Record, Weights, to_json
+from sparsity.record import (
+    KEY,
+    Cell,
+    Latency,
+    Memory,
+    NotMeasured,
+    Pruned,
+    Quality,
+    Record,
+    RunPart,
+    Weights,
+    to_json,
+)
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
 CELL_AXES = frozenset(Cell.__dataclass_fields__)
+OURS = frozenset({"record", "bench"})
+"""Fixtures by which a test is known as one of a benchmark's: a parameter may be called `model` anywhere."""
 PROGRESS_EVERY = 5.0
 """Seconds between two lines of progress."""
 
@@ -59,7 +73,7 @@ class RunState:
     options: options.Options
     bench: Bench
     records: list[Record] = field(default_factory=list)
-    not_measured: list[dict[str, Any]] = field(default_factory=list)
+    not_measured: list[NotMeasured] = field(default_factory=list)
     started: float = 0.0
     reported: float = 0.0
     done: int = 0
@@ -108,7 +122,9 @@ def run_options(config: pytest.Config) -> options.Options:
 
 
 def axes_of(item: pytest.Item) -> dict[str, Any]:
-    """The values of a test's axes, by name; empty for a test that is no cell."""
+    """The values of a test's axes, by name; empty for a test that is no cell of ours."""
+    if not OURS & set(getattr(item, "fixturenames", ())):
+        return {}
     callspec = getattr(item, "callspec", None)
     params: dict[str, Any] = callspec.params if callspec else {}
     return {name: value for name, value in params.items() if name in CELL_AXES and value is not None}
@@ -192,8 +208,7 @@ def pytest_runtest_makereport(
     axes = axes_of(item)
     if axes and not report.passed:
         outcome = report.outcome if report.skipped or report.when == "call" else "error"
-        entry = {"cell": axes, "test": item.nodeid, "outcome": outcome, "reason": reason or "no reason given"}
-        state.not_measured.append(entry)
+        state.not_measured.append(NotMeasured(Cell(**axes), item.nodeid, outcome, reason or "no reason given"))
     return report
 
 
@@ -274,13 +289,9 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_
     del benchmarks
     state = config.stash[STATE]
     settings = state.options
-    output_json[KEY] = {
-        "schema": SCHEMA,
-        "profile": settings.profile,
-        "fingerprint": machine.fingerprint(settings.device, settings.dtype, state.bench.threads()),
-        "models": state.bench.models,
-        "not_measured": state.not_measured,
-    }
+    fingerprint = machine.fingerprint(settings.device, settings.dtype, state.bench.threads())
+    run = RunPart(settings.profile, fingerprint, state.bench.models, state.not_measured)
+    output_json[KEY] = to_json(run)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -22,6 +22,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from sparsity.errors import ResultNotReadable
@@ -34,7 +35,9 @@ OUTCOMES = ("passed", "failed", "error")
 LATENCY_VERDICTS = ("faster", "same", "slower", "inconclusive")
 MEMORY_VERDICTS = ("smaller", "same", "larger")
 QUALITY_VERDICTS = ("kept", "lost", "inconclusive")
+METRICS = ("mean_nll", "accuracy")
 
+Scalar = str | int | float | bool
 Section = TypeVar("Section")
 
 
@@ -89,6 +92,7 @@ class Latency:
     pruned_q3: float
     calls: int
     verdict: str
+    """One of `LATENCY_VERDICTS`."""
     reason: str | None = None
     """Why the verdict is inconclusive."""
     dense_seconds: float | None = None
@@ -96,6 +100,9 @@ class Latency:
     low: float | None = None
     high: float | None = None
     noise_floor: float | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("verdict", self.verdict, LATENCY_VERDICTS)
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,10 @@ class Memory:
     dense_weights_bytes: int | None = None
     dense_peak_bytes: int | None = None
     verdict: str | None = None
-    """Of weights_bytes + peak_bytes against dense."""
+    """One of `MEMORY_VERDICTS`, of weights_bytes + peak_bytes against dense."""
+
+    def __post_init__(self) -> None:
+        _one_of("verdict", self.verdict, MEMORY_VERDICTS)
 
 
 @dataclass(frozen=True)
@@ -134,6 +144,11 @@ class Quality:
     delta_stderr: float | None = None
     """Paired over the same documents."""
     verdict: str | None = None
+    """One of `QUALITY_VERDICTS`."""
+
+    def __post_init__(self) -> None:
+        _one_of("metric", self.metric, METRICS)
+        _one_of("verdict", self.verdict, QUALITY_VERDICTS)
 
 
 @dataclass(frozen=True)
@@ -159,6 +174,14 @@ class Weights:
     """Bin edges, ascending, one more than there are counts."""
     layers: list[LayerWeights]
 
+    def __post_init__(self) -> None:
+        if len(self.edges) < 2 or any(a >= b for a, b in pairwise(self.edges)):
+            raise ValueError("the bin edges do not ascend")
+        for layer in self.layers:
+            if len(layer.counts) != len(self.edges) - 1 or min(layer.counts) < 0:
+                bins = len(self.edges) - 1
+                raise ValueError(f"{layer.name} has {len(layer.counts)} counts for {bins} bins, or a negative one")
+
 
 @dataclass(frozen=True)
 class Record:
@@ -174,9 +197,48 @@ class Record:
     reason: str | None = None
     """Why the outcome is not "passed"."""
 
+    def __post_init__(self) -> None:
+        _one_of("outcome", self.outcome, OUTCOMES)
 
-def to_json(record: Record) -> dict[str, Any]:
-    """The record as plain JSON values; absent what is None.
+
+@dataclass(frozen=True)
+class Model:
+    """What a model's reference turned out to be."""
+
+    class_name: str
+    """transformers' class."""
+    source: str
+    """"embedded", "random" or "checkpoint"."""
+    demonstration: bool
+    """Whether its quality says nothing about full-size models."""
+
+
+@dataclass(frozen=True)
+class NotMeasured:
+    """A test of a cell that left no number, and why."""
+
+    cell: Cell
+    test: str
+    """pytest's node id."""
+    outcome: str
+    """"skipped", "failed" or "error"."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class RunPart:
+    """What is true of a whole run; stands at the top of the file."""
+
+    profile: str
+    fingerprint: dict[str, Scalar]
+    """Machine and software; nothing that differs between two identical runs."""
+    models: dict[str, Model]
+    """By reference."""
+    not_measured: list[NotMeasured]
+
+
+def to_json(record: Record | RunPart) -> dict[str, Any]:
+    """A record, or the run's part, as plain JSON values; absent what is None.
 
     Raises `ValueError` on a number that is not finite: such a number was not measured.
     """
@@ -185,18 +247,33 @@ def to_json(record: Record) -> dict[str, Any]:
 
 def from_json(data: Any, where: str = "record") -> Record:
     """The record out of `extra_info["sparsity"]`; `where` begins the message of an error."""
+    return _top(Record, data, where)
+
+
+def run_from_json(data: Any, where: str = "run") -> RunPart:
+    """The run's part out of the file's `"sparsity"`; `where` begins the message of an error."""
+    return _top(RunPart, data, where)
+
+
+def _one_of(name: str, value: str | None, known: tuple[str, ...]) -> None:
+    if value is not None and value not in known:
+        raise ValueError(f"{name} {value!r} is none of {', '.join(known)}")
+
+
+def _top(kind: type[Section], data: Any, where: str) -> Section:
     if not isinstance(data, Mapping):
         raise ResultNotReadable(f"{where}: expected an object, got {type(data).__name__}")
     if data.get("schema") != SCHEMA:
         raise ResultNotReadable(f"{where}: schema {data.get('schema')!r}, but this version reads schema {SCHEMA}")
-    record: Record = _section(Record, {k: v for k, v in data.items() if k != "schema"}, where)
-    return record
+    return _section(kind, {k: v for k, v in data.items() if k != "schema"}, where)
 
 
 def _plain(value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(value):
         pairs = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
         return {name: _plain(item, f"{where}.{name}") for name, item in pairs if item is not None}
+    if isinstance(value, dict):
+        return {str(name): _plain(item, f"{where}.{name}") for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
@@ -217,11 +294,15 @@ def _section(kind: type[Section], data: Any, where: str) -> Section:
             values[field.name] = _checked(hints[field.name], data[field.name], f"{where}.{field.name}")
         elif field.default is dataclasses.MISSING:
             raise ResultNotReadable(f"{where}: {field.name!r} is missing")
-    return kind(**values)
+    try:
+        return kind(**values)
+    except ValueError as error:  # a value that the class itself refuses
+        raise ResultNotReadable(f"{where}: {error}") from None
 
 
 def _checked(hint: Any, value: Any, where: str) -> Any:
-    if isinstance(hint, types.UnionType):  # X | None: absent means None, so a present value is an X
+    if isinstance(hint, types.UnionType) and types.NoneType in typing.get_args(hint):
+        # X | None: absent means None, so a present value is an X
         (hint,) = (option for option in typing.get_args(hint) if option is not types.NoneType)
     if dataclasses.is_dataclass(hint):
         return _section(typing.cast(type, hint), value, where)
@@ -230,10 +311,21 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
             raise ResultNotReadable(f"{where}: expected a list, got {type(value).__name__}")
         (item,) = typing.get_args(hint)
         return [_checked(item, each, f"{where}[{i}]") for i, each in enumerate(value)]
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is not hint:
-        raise ResultNotReadable(f"{where}: expected {hint.__name__}, got {type(value).__name__}")
-    if hint is float and not math.isfinite(value):
+    if typing.get_origin(hint) is dict:
+        if not isinstance(value, Mapping):
+            raise ResultNotReadable(f"{where}: expected an object, got {type(value).__name__}")
+        item = typing.get_args(hint)[1]
+        return {str(name): _checked(item, each, f"{where}.{name}") for name, each in value.items()}
+    return _checked_scalar(hint, value, where)
+
+
+def _checked_scalar(hint: Any, value: Any, where: str) -> Scalar:
+    if hint is float and type(value) is int and abs(value) < 2**63:
+        value = float(value)
+    allowed = typing.get_args(hint) or (hint,)
+    if type(value) not in allowed:
+        names = " or ".join(kind.__name__ for kind in allowed)
+        raise ResultNotReadable(f"{where}: expected {names}, got {type(value).__name__}")
+    if isinstance(value, float) and not math.isfinite(value):
         raise ResultNotReadable(f"{where}: {value} is not a finite number")
-    return value
+    return typing.cast(Scalar, value)

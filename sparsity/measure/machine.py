@@ -9,7 +9,9 @@ from __future__ import annotations
 import platform
 from importlib import metadata
 
-Fingerprint = dict[str, str | int | bool]
+from sparsity.record import Scalar
+
+Fingerprint = dict[str, Scalar]
 
 LIBRARIES = ("torch", "transformers", "pytest-benchmark", "datasets", "evaluate", "safetensors")
 

@@ -44,9 +44,11 @@ def peak_memory(function: Callable[[], object], device: str = "cpu", warmups: in
     """The peak of tensor memory during one call of the function.
 
     Args:
-        function: is called `warmups` + 1 times; its result is dropped.
+        function: is called `warmups` + 1 times, on a CPU once more; its result is dropped.
         device: "cpu" or a CUDA device.
-        warmups: calls before the measured one; 0 where the first call is the one of interest.
+        warmups: calls before measuring begins; 0 where calls are costly and the first is like any other.
+
+    A call that takes no memory is a peak of 0, a measured one. Raises `Refused` when nothing was measured.
     """
     for _ in range(warmups):
         function()
@@ -76,11 +78,13 @@ def _cpu_peak(function: Callable[[], object]) -> Peak:
 
     A release is reported only for a block whose allocation was seen. A call that replaces what the
     call before it left (a weight computed anew, a cache) is counted right only when both are seen.
+    A tensor made before them tells a call that takes no memory from a profiler that reports none.
     """
     import torch
     from torch.profiler import ProfilerActivity, profile, record_function
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        torch.empty(1)
         function()
         with record_function(_MEASURED):
             function()
@@ -88,7 +92,7 @@ def _cpu_peak(function: Callable[[], object]) -> Peak:
     begin = next((e.start_ns() for e in events if e.name() == _MEASURED), None)
     memory = sorted((e.start_ns(), i, e.nbytes()) for i, e in enumerate(events) if e.name() == "[memory]")
     if not memory or begin is None:
-        raise Refused(f"torch {torch.__version__} reports no memory events to its profiler, or the call took no memory")
+        raise Refused(f"torch {torch.__version__} reports no memory events to its profiler, so no peak is measured")
     held = most = 0
     for moment, _, change in memory:  # positive: allocated, negative: released
         if moment >= begin:

@@ -18,13 +18,15 @@ checkpoint that lacks the head a task needs.
 from __future__ import annotations
 
 import json
+import textwrap
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsity.errors import ModelNotLoaded, Refused, SparsityError
+from sparsity.errors import ModelNotLoaded, ModelNotUnderstood, Refused
 from sparsity.models import embedded
-from sparsity.models.architecture import architecture_of
+from sparsity.models.architecture import Architecture, architecture_of
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +53,8 @@ BUILT_IN: dict[str, tuple[str, dict[str, Any]]] = {
 WANTED = ("*.json", "*.safetensors", "*.txt", "*.model")
 """The files of a hub repository that a checkpoint consists of."""
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+KNOWN = ", ".join([*embedded.NAMES, *(RANDOM + name for name in BUILT_IN)])
+"""The names that need no network, for messages."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +75,25 @@ class Loaded:
         if self.folder is None:
             raise Refused(f"{self.reference} has random weights, so there is no quality to measure")
         try:
-            return AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:
-            raise ModelNotLoaded(f"{self.reference}: its tokenizer cannot be loaded: {_first_line(error)}") from None
+            raise ModelNotLoaded(f"{self.reference}: its tokenizer cannot be loaded: {_one_line(error)}") from None
+        # Without its files transformers makes up a tokenizer that knows no word, and says nothing.
+        if len(tokenizer.get_vocab()) <= len(set(tokenizer.all_special_ids)):
+            raise ModelNotLoaded(f"{self.reference}: no vocabulary there; save its tokenizer beside the weights")
+        return tokenizer  # type: ignore[no-any-return]  # AutoTokenizer is untyped
 
 
 def check(reference: str) -> None:
-    """Whether the reference leads to a model that is understood, without loading weights."""
+    """Whether the reference leads to a whole model that is understood, without loading weights.
+
+    Raises what `load` would. The weights of a hub id are downloaded, once its configuration is
+    understood: that they cannot be had must be known before the first measurement.
+    """
     if reference not in embedded.NAMES:
-        architecture_of(_config(reference).model_type)
+        _config(reference)
+        if not reference.startswith(RANDOM):
+            _refuse_incomplete(reference, _folder(reference))
 
 
 def load(reference: str, task: str, dtype: torch.dtype, device: torch.device, seed: int = 0) -> Loaded:
@@ -92,7 +106,7 @@ def load(reference: str, task: str, dtype: torch.dtype, device: torch.device, se
     if reference.startswith(RANDOM):
         if task != "lm":
             raise Refused(f"{reference} has random weights, so there is no quality to measure")
-        model, source, folder = _random(_config(reference), dtype, seed), "random", None
+        model, source, folder = _random(reference, dtype, seed), "random", None
     else:
         source = "embedded" if reference in embedded.NAMES else "checkpoint"
         folder = embedded.folder(reference, task) if source == "embedded" else _folder(reference)
@@ -103,6 +117,7 @@ def load(reference: str, task: str, dtype: torch.dtype, device: torch.device, se
 
 
 def _config(reference: str) -> PreTrainedConfig:
+    """The configuration that the reference leads to, of a family that is understood."""
     import transformers
 
     name = reference.removeprefix(RANDOM)
@@ -110,28 +125,35 @@ def _config(reference: str) -> PreTrainedConfig:
         kind, changes = BUILT_IN[name]
         config: PreTrainedConfig = getattr(transformers, kind)(**changes)
         return config
-    file = Path(name) / "config.json" if _is_path(name) else _from_hub(name, "config.json")
-    if not file.is_file():
-        raise ModelNotLoaded(f"{name}: no config.json there, so this is no checkpoint folder")
-    data = _read_json(name, file)
-    model_type = str(data.get("model_type"))
-    architecture_of(model_type)  # before transformers sees it: its message for an unknown type is a page
+    folder = _folder(reference, ("config.json",))
+    _family(reference, folder)  # before transformers sees it: its message for an unknown type is a page
     try:
-        loaded: PreTrainedConfig = transformers.AutoConfig.from_pretrained(file.parent, trust_remote_code=False)
+        loaded: PreTrainedConfig = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
-        raise ModelNotLoaded(f"{name}: its config.json is not usable: {_first_line(error)}") from None
+        raise ModelNotLoaded(f"{reference}: its config.json is not usable: {_one_line(error)}") from None
     return loaded
 
 
-def _random(config: PreTrainedConfig, dtype: torch.dtype, seed: int) -> PreTrainedModel:
+def _family(reference: str, folder: Path) -> Architecture:
+    try:
+        return architecture_of(str(_read_json(reference, folder / "config.json").get("model_type")))
+    except ModelNotUnderstood as error:
+        raise ModelNotUnderstood(f"{reference}: {error}") from None
+
+
+def _random(reference: str, dtype: torch.dtype, seed: int) -> PreTrainedModel:
     """Seeded weights; the global random state is left as it was."""
     import torch
     import transformers
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        auto = getattr(transformers, architecture_of(config.model_type).auto_class)
-        model: PreTrainedModel = auto.from_config(config)
+    config = _config(reference)
+    auto = getattr(transformers, architecture_of(config.model_type).auto_class)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model: PreTrainedModel = auto.from_config(config)
+    except Exception as error:
+        raise ModelNotLoaded(f"{reference}: no model can be built from its config: {_one_line(error)}") from None
     return model.to(dtype)  # type: ignore[no-any-return, arg-type]  # the class is found by name
 
 
@@ -139,7 +161,7 @@ def _checkpoint(reference: str, folder: Path, task: str, dtype: torch.dtype) -> 
     import transformers
 
     _refuse_incomplete(reference, folder)
-    family = architecture_of(str(_read_json(reference, folder / "config.json").get("model_type")))
+    family = _family(reference, folder)
     auto = getattr(transformers, family.auto_class if task == "lm" else "AutoModelForSequenceClassification")
     try:
         model, report = auto.from_pretrained(
@@ -149,9 +171,11 @@ def _checkpoint(reference: str, folder: Path, task: str, dtype: torch.dtype) -> 
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the report, and refused below in words
         )
     except Exception as error:
-        raise ModelNotLoaded(f"{reference}: its weights cannot be loaded: {_first_line(error)}") from None
+        raise ModelNotLoaded(f"{reference}: its weights cannot be loaded: {_one_line(error)}") from None
+    _refuse_wrong_shapes(reference, report["mismatched_keys"])
     _refuse_missing_weights(reference, task, model, set(report["missing_keys"]))
     if task == "classification" and model.config.pad_token_id is None:
         model.config.pad_token_id = model.config.eos_token_id
@@ -159,86 +183,104 @@ def _checkpoint(reference: str, folder: Path, task: str, dtype: torch.dtype) -> 
 
 
 def _refuse_incomplete(reference: str, folder: Path) -> None:
-    """Every file that the weights consist of must be there."""
-    if not (folder / "config.json").is_file():
-        raise ModelNotLoaded(f"{reference}: no config.json there, so this is no checkpoint folder")
+    """Every file that the weights consist of must be there, and be safetensors."""
+    if (folder / WEIGHTS).is_file():
+        return
     index = folder / INDEX
-    if index.is_file():
-        shards = set(_read_json(reference, index).get("weight_map", {}).values())
-        if missing := sorted(name for name in shards if not (folder / Path(name).name).is_file()):
-            count = f"{len(missing)} of {len(shards)} shards missing"
-            raise ModelNotLoaded(f"{reference}: half downloaded, {count}: {missing[0]} …")
-    elif not (folder / WEIGHTS).is_file():
+    if not index.is_file():
         others = sorted(f.name for f in folder.iterdir() if f.suffix in {".bin", ".pt", ".pth", ".h5", ".msgpack"})
-        found = f"only {', '.join(others)}, which is not read because it can run code; " if others else ""
-        raise ModelNotLoaded(
-            f"{reference}: no {WEIGHTS}; {found}save it again with save_pretrained() to get safetensors"
-        )
+        found = f" but {', '.join(others)}" if others else ""
+        why = "other formats are not read, because a pickle can run code"
+        raise ModelNotLoaded(f"{reference}: no {WEIGHTS}{found}; {why}: save it again with save_pretrained()")
+    shards = _read_json(reference, index).get("weight_map")
+    if not isinstance(shards, dict) or not all(str(name).endswith(".safetensors") for name in shards.values()):
+        raise ModelNotLoaded(f"{reference}: {INDEX} lists other files than safetensors, which are not read")
+    names = set(shards.values())
+    if missing := sorted(name for name in names if not (folder / name).is_file()):
+        count = f"{len(missing)} of {len(names)} shards missing"
+        raise ModelNotLoaded(f"{reference}: half downloaded, {count} ({missing[0]} …); download it again")
+
+
+def _refuse_wrong_shapes(reference: str, mismatched: Iterable[tuple[str, Any, Any]]) -> None:
+    """Weights that do not fit their place would be random there."""
+    wrong = sorted(mismatched)
+    if wrong:
+        name, found, expected = wrong[0]
+        shapes = f"{name} is {tuple(found)} where config.json wants {tuple(expected)}"
+        raise ModelNotLoaded(f"{reference}: {len(wrong)} weights do not fit its configuration: {shapes}")
 
 
 def _refuse_missing_weights(reference: str, task: str, model: PreTrainedModel, missing: set[str]) -> None:
     """A weight that the file lacks would be random: no number measured on it would mean anything."""
-    body = model.base_model_prefix + "."
-    head = sorted(name for name in missing if not name.startswith(body))
-    if head:
+    body = {name for name in missing if name.startswith(model.base_model_prefix + ".")}
+    head = sorted(missing - body)
+    # A language-modelling head may be tied to the body, and then is missing with it. A classifier's
+    # pooler belongs to the body, and is missing with the head.
+    if head and not (task == "lm" and body):
         what = "language-modelling" if task == "lm" else "classification"
         raise Refused(f"{reference} has no {what} head ({', '.join(head)} missing); fine-tune it for the task first")
     if missing:
-        raise ModelNotLoaded(f"{reference}: the checkpoint lacks {len(missing)} weights, among them {min(missing)}")
+        first = min(body or missing)
+        raise ModelNotLoaded(f"{reference}: the checkpoint lacks {len(missing)} weights, among them {first}")
 
 
-def _is_path(name: str) -> bool:
-    return name.startswith((".", "/", "~")) or Path(name).expanduser().exists()
+def _folder(reference: str, files: tuple[str, ...] = WANTED) -> Path:
+    """The local folder of a checkpoint; of a hub id, some files are first brought to the hub client's cache."""
+    name = reference.removeprefix(RANDOM)
+    if not name or not name.isprintable():
+        raise ModelNotLoaded(f"{reference!r} names no model; give a hub id, a folder, or one of {KNOWN}")
+    try:
+        path = Path(name).expanduser()
+        there, is_folder = path.exists(), path.is_dir()
+    except (OSError, RuntimeError):  # a name too long for a file, a folder behind a closed one, a home of nobody
+        there = is_folder = False
+    if there or name.startswith((".", "/", "~")):
+        if not is_folder:
+            what = "is a file; give the folder that it is in" if there else "no such folder"
+            raise ModelNotLoaded(f"{reference}: {what}")
+        where = "there"
+    else:
+        path, where = _from_hub(reference, name, files), "in the repository"
+    if not (path / "config.json").is_file():
+        raise ModelNotLoaded(f"{reference}: no config.json {where}, so this is no transformers checkpoint")
+    return path
 
 
-def _folder(reference: str) -> Path:
-    """The local folder of a checkpoint; a hub id is downloaded to the hub client's cache first."""
-    if _is_path(reference):
-        folder = Path(reference).expanduser()
-        if not folder.is_dir():
-            raise ModelNotLoaded(f"{reference}: no such folder")
-        return folder
-    return _from_hub(reference)
+def _from_hub(reference: str, name: str, files: tuple[str, ...]) -> Path:
+    """The folder in the hub client's cache that holds these files of a repository.
 
-
-def _from_hub(name: str, file: str | None = None) -> Path:
-    """One file of a hub repository, or the folder of all that a checkpoint needs."""
+    One file is asked for as a whole snapshot would be: for a single one the client retries an
+    unreachable hub for 23 seconds before it gives up.
+    """
     import huggingface_hub
     from huggingface_hub import errors
 
     try:
-        if file is not None:
-            return Path(huggingface_hub.hf_hub_download(name, file))
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(WANTED), ignore_patterns=["*/*"]))
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(files), ignore_patterns=["*/*"]))
     except errors.HFValidationError:
-        known = ", ".join([*embedded.NAMES, *(RANDOM + n for n in BUILT_IN)])
-        raise ModelNotLoaded(f"{name!r} is no hub id, no folder and no built-in model ({known})") from None
+        why = f"is no hub id, no folder and no built-in model ({KNOWN})"
     except errors.GatedRepoError:
-        raise ModelNotLoaded(f"{name}: gated on the hub; ask for access there, then `hf auth login`") from None
+        why = "is gated on the hub; ask for access there, then `hf auth login`"
     except errors.RepositoryNotFoundError:
-        hint = "if it is private, log in with `hf auth login`"
-        raise ModelNotLoaded(f"{name}: no such folder, and no such model on the hub; {hint}") from None
-    except errors.EntryNotFoundError as error:
-        if isinstance(error, errors.LocalEntryNotFoundError):
-            why = "the hub cannot be reached, and the model is not in the local cache"
-            raise ModelNotLoaded(f"{name}: {why}") from None
-        raise ModelNotLoaded(f"{name}: the repository has no {file}, so it is no transformers checkpoint") from None
-    except SparsityError:
-        raise
+        why = f"is no folder, and no model on the hub or a private one (`hf auth login`); built in: {KNOWN}"
+    except errors.LocalEntryNotFoundError as error:
+        cause = f" ({_one_line(error.__cause__)})" if error.__cause__ else ""
+        why = f"is not in the local cache, and the hub cannot be reached{cause}; no network needed: {KNOWN}"
     except Exception as error:
-        raise ModelNotLoaded(f"{name}: cannot be had from the hub: {_first_line(error)}") from None
+        why = f"cannot be had from the hub: {_one_line(error)}"
+    shown = reference if len(reference) <= 100 else f"{reference[:100]}… ({len(reference)} characters)"
+    raise ModelNotLoaded(f"{shown} {why}")
 
 
 def _read_json(reference: str, file: Path) -> dict[str, Any]:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelNotLoaded(f"{reference}: {file.name} is not readable JSON: {_first_line(error)}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelNotLoaded(f"{reference}: {file.name} is not readable JSON: {_one_line(error)}") from None
     if not isinstance(data, dict):
         raise ModelNotLoaded(f"{reference}: {file.name} holds no JSON object")
     return data
 
 
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+def _one_line(error: BaseException) -> str:
+    return textwrap.shorten(str(error), 200, placeholder=" …") or type(error).__name__

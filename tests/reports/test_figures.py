@@ -1,0 +1,288 @@
+"""That the figures show the records: the heights, the references, and nothing where nothing was measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from reports import canvas, figures
+from reports.distributions import layer_dist, model_counts, near_zero, num_dist
+from reports.read import read
+from sparsity.record import Cell, Record
+from tests.reports import builders
+
+RECORDS = [record for _, record in builders.all_records()]
+SPARSITIES = [0.0, *builders.SPARSITIES]
+Draw = Callable[[Sequence[Record], str], Figure | None]
+
+
+def _panel(figure: Figure | None, model: str = "bert") -> Axes:
+    assert figure is not None
+    return next(axes for axes in figure.axes if axes.get_title() == model)
+
+
+def _heights(axes: Axes, label: str) -> tuple[list[float], list[float]]:
+    found = next(each for each in axes.containers if each.get_label() == label)
+    line = found[0]
+    return list(line.get_xdata()), list(line.get_ydata())
+
+
+def _bars(axes: Axes, label: str) -> list[tuple[float, float]]:
+    found = next(each for each in axes.containers if each.get_label() == label)
+    return [(segment[0][1], segment[1][1]) for segment in found[2][0].get_segments()]
+
+
+def _level(axes: Axes, label: str) -> float:
+    (line,) = [line for line in axes.get_lines() if line.get_label() == label]
+    heights = np.asarray(line.get_ydata(), dtype=float)
+    assert heights.min() == heights.max()
+    return float(heights[0])
+
+
+@pytest.mark.parametrize("name", builders.MODELS)
+def test_memory_is_that_of_the_records(name: str) -> None:
+    axes = _panel(figures.required_memory(RECORDS), name)
+    sparsities, sizes = _heights(axes, "masked")
+    dense = builders.memory(name, 0.0, "dense").memory
+    masked = builders.memory(name, 0.5, "masked").memory
+    assert dense is not None
+    assert masked is not None
+    dense_mib = (dense.weights_bytes + dense.peak_bytes) / 2**20
+    assert sparsities == SPARSITIES
+    assert sizes[0] == pytest.approx(dense_mib)
+    assert sizes[2] == pytest.approx((masked.weights_bytes + masked.peak_bytes) / 2**20)
+    assert _level(axes, "not pruned") == pytest.approx(dense_mib)
+    assert axes.get_ylim()[0] == 0
+
+
+def test_time_is_the_median_with_quartiles() -> None:
+    axes = _panel(figures.required_time(RECORDS), "gpt2")
+    sparsities, times = _heights(axes, "masked")
+    record = builders.latency("gpt2", 0.9, "masked").latency
+    assert record is not None
+    assert sparsities == SPARSITIES
+    assert times[3] == pytest.approx(1000 * record.pruned_seconds)
+    assert _bars(axes, "masked")[3] == pytest.approx((1000 * record.pruned_q1, 1000 * record.pruned_q3))
+    assert _level(axes, "not pruned") == pytest.approx(5.0)
+    assert axes.figure.axes[0].get_ylabel() == "time per forward pass (ms)"
+
+
+def test_time_above_a_second_is_in_seconds() -> None:
+    record = builders.latency(pruned_seconds=2.0, pruned_q1=1.9, pruned_q3=2.2)
+    axes = _panel(figures.required_time([record]))
+    assert axes.get_ylabel() == "time per forward pass (s)"
+    assert _heights(axes, "masked") == ([0.9], [2.0])
+
+
+def test_without_a_control_the_reference_is_the_dense_side_of_the_records() -> None:
+    times = [builders.latency("bert", s, dense_seconds=d) for s, d in ((0.1, 0.003), (0.5, 0.004), (0.9, 0.008))]
+    assert _level(_panel(figures.required_time(times)), "not pruned") == pytest.approx(4.0)
+    assert _level(_panel(figures.required_memory([builders.memory()])), "not pruned") == pytest.approx(9e6 / 2**20)
+
+
+def test_the_reference_of_another_dtype_is_drawn_too() -> None:
+    bf16 = builders.latency("bert", 0.0, "dense", pruned_seconds=0.002)
+    bf16 = dataclasses.replace(bf16, cell=dataclasses.replace(bf16.cell, dtype="bfloat16"))
+    fp32 = [builders.latency("bert", s, "dense") for s in (0.0, 0.9)]
+    axes = _panel(figures.required_time([*fp32, bf16]))
+    assert _level(axes, "not pruned · bfloat16") == pytest.approx(2.0)
+    assert _level(axes, "not pruned · float32") == pytest.approx(4.0)
+    assert _heights(axes, "dense")[1][0] == pytest.approx(4.0)
+
+
+def test_perplexity_bars_are_formed_in_nats() -> None:
+    axes = _panel(figures.perplexity(RECORDS))
+    sparsities, values = _heights(axes, "l1 · layer")
+    quality = builders.nll("bert", "l1", "layer", 0.9).quality
+    assert quality is not None
+    low, high = (math.exp(quality.value + sign * 1.96 * quality.stderr) for sign in (-1, 1))
+    assert sparsities == SPARSITIES
+    assert values[3] == pytest.approx(math.exp(quality.value))
+    assert _bars(axes, "l1 · layer")[3] == pytest.approx((low, high))
+    assert _level(axes, "not pruned") == pytest.approx(math.exp(2.1))
+    assert _level(axes, "exact floor") == pytest.approx(math.exp(1.9))
+    assert axes.get_yscale() == "log"
+
+
+def test_perplexities_of_models_never_share_an_axis() -> None:
+    figure = figures.perplexity(RECORDS)
+    assert figure is not None
+    assert [axes.get_title() for axes in figure.axes] == list(builders.MODELS)
+    for axes in figure.axes:
+        assert axes.get_shared_y_axes().get_siblings(axes) == [axes]
+
+
+def test_seeds_are_one_line_with_mean_in_nats_and_range() -> None:
+    axes = _panel(figures.perplexity(RECORDS))
+    values = [q.value for seed in range(3) if (q := builders.nll("bert", "random", "layer", 0.5, seed).quality)]
+    assert _heights(axes, "random · layer")[1][2] == pytest.approx(math.exp(statistics.fmean(values)))
+    expected = (math.exp(min(values)), math.exp(max(values)))
+    assert _bars(axes, "random · layer")[2] == pytest.approx(expected)
+
+
+def test_a_perplexity_beyond_floats_is_left_out_and_said() -> None:
+    broken = builders.nll("bert", "l1", "layer", 0.99, value=5000.0, perplexity=None)
+    figure = figures.perplexity([builders.nll("bert", "l1", "layer", 0.5), broken])
+    assert _heights(_panel(figure), "l1 · layer")[0] == [0.5]
+    assert figure is not None
+    assert "1 perplexities too large" in " ".join(text.get_text() for text in figure.texts)
+
+
+def test_accuracy_with_chance_and_best() -> None:
+    axes = _panel(figures.text_classification_accuracy(RECORDS), "bart")
+    quality = builders.accuracy("bart", "l1", "global", 0.95).quality
+    assert quality is not None
+    assert _heights(axes, "l1 · global")[1][4] == pytest.approx(quality.value)
+    low, high = _bars(axes, "l1 · global")[4]
+    assert high - low == pytest.approx(2 * 1.96 * quality.stderr)
+    assert _level(axes, "chance (0.5)") == 0.5
+    assert _level(axes, "best possible") == 0.956
+    assert _level(axes, "not pruned") == 0.92
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [figures.required_memory, figures.required_time, figures.perplexity, figures.text_classification_accuracy],
+)
+def test_no_figure_without_data(draw: Draw) -> None:
+    assert draw([], "") is None
+    assert draw([builders.weights(), builders.pruned("bert", "l1", "layer", 0.5)], "") is None
+    control = [r for r in RECORDS if r.cell.method == "none"]
+    assert draw(control, "") is None, "a control alone is no curve"
+
+
+def test_no_distribution_without_counts() -> None:
+    assert num_dist("bert", [builders.latency()]) is None
+    assert layer_dist("bert", [builders.weights("gpt2")]) is None
+
+
+def test_failed_records_are_not_drawn(tmp_path: Path) -> None:
+    failed = [(name, dataclasses.replace(record, outcome="failed")) for name, record in builders.all_records()]
+    run = read([builders.write(tmp_path / "r.json", builders.run_json(failed))])
+    assert figures.draw(run) == {}
+
+
+def test_num_dist_shows_every_count_and_the_share_near_zero() -> None:
+    record = builders.weights(layers=3)
+    assert record.weights is not None
+    figure = num_dist("bert", [record], "footer")
+    assert figure is not None
+    (stairs,) = figure.axes[0].patches[:1]
+    counts, edges, _ = stairs.get_data()  # type: ignore[attr-defined]  # a StepPatch; the stub knows patches only
+    assert list(counts) == model_counts(record.weights)
+    assert list(edges) == record.weights.edges
+    assert figure.axes[0].get_yscale() == "log"
+    low, high, share = near_zero(record.weights)
+    assert f"{share:.1%} of the values lie between" in figure.get_suptitle()
+    largest = max(layer.maximum for layer in record.weights.layers)
+    assert low <= -0.01 * largest < 0.01 * largest <= high
+
+
+def test_bins_of_different_width_are_drawn_as_densities() -> None:
+    record = builders.weights(layers=1, bins=4)
+    assert record.weights is not None
+    uneven = dataclasses.replace(record.weights, edges=[-2.0, -1.0, 0.0, 1.0, 3.0])
+    figure = num_dist("bert", [dataclasses.replace(record, weights=uneven)])
+    assert figure is not None
+    counts, _, _ = figure.axes[0].patches[0].get_data()  # type: ignore[attr-defined]  # a StepPatch, as above
+    assert counts[3] == model_counts(uneven)[3] / 2
+    assert "per unit" in figure.axes[0].get_ylabel()
+
+
+@pytest.mark.parametrize("layers", [1, 24, 200])
+def test_layer_dist_has_one_row_per_layer_and_room_for_its_names(layers: int) -> None:
+    record = builders.weights(layers=layers, bins=41)
+    figure = layer_dist("bert", [record])
+    assert figure is not None
+    assert record.weights is not None
+    axes = figure.axes[0]
+    mesh = axes.collections[0].get_array()
+    assert mesh is not None
+    assert np.ma.filled(mesh, 0).shape == (layers + 1, 41)
+    assert np.allclose(mesh.max(axis=1), 1.0), "every layer is relative to its own peak"
+    labels = axes.get_yticklabels()
+    assert figure.get_figheight() <= 16
+    assert figure.get_figheight() * 72 / len(labels) >= 7, "a name of 6 points needs 7"
+    assert labels[0].get_text() == record.weights.layers[0].name
+    assert axes.get_ylim() == (layers + 1, 0)
+
+
+def test_the_unpruned_weights_stand_first() -> None:
+    dense = builders.weights(layers=2)
+    cut = dataclasses.replace(dense, cell=Cell("bert", "l1", "unstructured", "layer", 0.5))
+    figure = num_dist("bert", [cut, dense])
+    assert figure is not None
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["not pruned", "l1 · unstructured · layer · 0.5"]
+
+
+def test_the_sparsity_axis_keeps_high_sparsities_apart() -> None:
+    axes = _panel(figures.required_time(RECORDS))
+    places = [axes.transData.transform((s, 1.0))[0] for s in SPARSITIES]
+    width = axes.get_window_extent().width
+    assert min(b - a for a, b in pairwise(places)) > 0.07 * width
+    assert [axes.xaxis.get_major_formatter()(tick, 0) for tick in axes.get_xticks()] == [
+        "0",
+        "0.1",
+        "0.5",
+        "0.9",
+        "0.95",
+        "0.99",
+    ]
+
+
+def test_lines_differ_in_colour_and_marker_and_dash() -> None:
+    looks = [canvas.line_look(i) for i in range(12)]
+    assert len({(look["color"], look["marker"], str(look["linestyle"])) for look in looks}) == 12
+    assert len({look["marker"] for look in looks[:7]}) == 7
+    assert {to_hex(colour) for colour in canvas.COLOURS}.isdisjoint({canvas.INK})
+
+
+def test_every_figure_says_what_and_where(tmp_path: Path) -> None:
+    run = read([builders.write(tmp_path / "r.json", builders.run_json())])
+    drawn = figures.draw(run)
+    per_model = [f"{model}-{kind}" for model in builders.MODELS for kind in ("num-dist", "layer-dist")]
+    shared = ["required-memory", "required-time", "perplexity", "text-classification-accuracy"]
+    assert list(drawn) == per_model + shared
+    for stem, figure in drawn.items():
+        below = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
+        assert figure.get_suptitle()
+        assert all(axes.get_ylabel() for axes in figure.axes[:1])
+        assert all(axes.get_xlabel() for axes in figure.axes if axes.get_title())
+        assert "AMD EPYC 7763" in below, stem
+        assert "BertForMaskedLM, embedded, demonstration model" in below or not stem.startswith("bert")
+    assert "bart: " in " ".join(text.get_text() for text in drawn["perplexity"].texts)
+
+
+def test_names_from_outside_are_drawn_literally(tmp_path: Path) -> None:
+    name = "a/$\\frac{1}$\n\u4e2d"
+    record = builders.latency()
+    record = dataclasses.replace(record, cell=dataclasses.replace(record.cell, model=name))
+    run = read([builders.write(tmp_path / "r.json", builders.run_json([("t", record)]))])
+    ((stem, figure),) = figures.draw(run).items()
+    canvas.save(figure, tmp_path, stem)
+    assert (tmp_path / "required-time.png").stat().st_size > 10_000
+
+
+def test_svg_is_the_same_twice(tmp_path: Path) -> None:
+    written = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        with canvas.style():
+            drawn = [figures.perplexity(RECORDS, "f"), layer_dist("bert", [builders.weights(layers=2)], "f")]
+        for i, figure in enumerate(drawn):
+            assert figure is not None
+            canvas.save(figure, folder, str(i))
+        written.append([path.read_bytes() for path in sorted(folder.glob("*.svg"))])
+    assert written[0] == written[1]
+    assert b"<dc:date>" not in written[0][0]

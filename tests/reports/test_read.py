@@ -1,0 +1,188 @@
+"""What `reports.read` accepts, keeps and refuses."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.read import read
+from sparsity.errors import ResultNotReadable
+from sparsity.record import KEY
+from tests.reports import builders
+
+
+def _read(tmp_path: Path, *files: Any) -> Any:
+    return read([builders.write(tmp_path / f"{i}.json", data) for i, data in enumerate(files)])
+
+
+def test_everything_of_the_file_is_kept(tmp_path: Path) -> None:
+    run = _read(tmp_path, builders.run_json())
+    expected = builders.all_records()
+    assert [(each.fullname, each.record) for each in run.records] == expected
+    assert run.profile == "default"
+    assert run.commit == "0123abc"
+    assert run.fingerprint == builders.FINGERPRINT
+    assert run.models["gpt2"].class_name == "GPT2LMHeadModel"
+    assert run.models["gpt2"].demonstration
+    assert run.not_measured[0].reason == "semi_structured needs a CUDA device"
+
+
+@pytest.mark.parametrize("key", ["profile", "fingerprint", "models", "not_measured"])
+def test_a_run_part_that_lacks_a_key_is_refused_by_its_name(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ResultNotReadable, match=f"sparsity: '{key}' is missing"):
+        _read(tmp_path, builders.run_json(**{key: None}))
+
+
+def test_a_file_without_a_run_part_is_refused(tmp_path: Path) -> None:
+    data = builders.run_json()
+    del data[KEY]
+    with pytest.raises(ResultNotReadable, match="no 'sparsity' part"):
+        _read(tmp_path, data)
+
+
+def test_failed_records_are_readable_but_not_drawn(tmp_path: Path) -> None:
+    failed = dataclasses.replace(builders.latency(), outcome="failed", reason="slower than the claim")
+    run = _read(tmp_path, builders.run_json([("a", builders.memory()), ("b", failed)], not_measured=[]))
+    assert run.records[1].record == failed
+    assert run.drawn == [builders.memory()]
+    (item,) = run.missing
+    assert (item.test, item.outcome, item.reason) == ("b", "failed", "slower than the claim")
+
+
+def test_a_failure_named_twice_is_listed_once(tmp_path: Path) -> None:
+    failed = dataclasses.replace(builders.latency(), outcome="failed", reason="r")
+    item = {"cell": {"model": "bert"}, "test": "b", "outcome": "failed", "reason": "r"}
+    run = _read(tmp_path, builders.run_json([("b", failed)], not_measured=[item]))
+    assert [each.test for each in run.missing] == ["b"]
+
+
+def test_a_cell_twice_in_one_file_is_shown_once_and_named(tmp_path: Path) -> None:
+    again = builders.latency(pruned_seconds=9.0)
+    run = _read(tmp_path, builders.run_json([("a", builders.latency()), ("b", again)]))
+    assert [each.fullname for each in run.records] == ["a"]
+    assert run.repeated == ("b",)
+
+
+def test_benchmarks_of_others_are_passed_over(tmp_path: Path) -> None:
+    data = builders.run_json([("a", builders.latency())])
+    data["benchmarks"].append({"fullname": "theirs", "extra_info": {}})
+    assert len(_read(tmp_path, data).records) == 1
+
+
+def test_files_with_different_measurements_join(tmp_path: Path) -> None:
+    time, size = builders.run_json([("t", builders.latency())]), builders.run_json([("m", builders.memory())])
+    run = _read(tmp_path, time, size)
+    assert [each.fullname for each in run.records] == ["t", "m"]
+    assert len(run.not_measured) == 1
+
+
+def test_what_pruning_removed_may_stand_beside_two_kinds(tmp_path: Path) -> None:
+    removed = builders.pruned("bert", "l1", "layer", 0.9).pruned
+    time = dataclasses.replace(builders.latency(), pruned=removed)
+    size = dataclasses.replace(builders.memory(), pruned=removed)
+    assert len(_read(tmp_path, builders.run_json([("t", time)]), builders.run_json([("m", size)])).records) == 2
+
+
+def test_the_same_cell_in_two_files_is_refused(tmp_path: Path) -> None:
+    data = builders.run_json([("t", builders.latency())])
+    with pytest.raises(ResultNotReadable, match=r"0\.json and .*1\.json both hold bert · l1 .*masked"):
+        _read(tmp_path, data, data)
+
+
+@pytest.mark.parametrize(("key", "value"), [("torch", "2.8.0"), ("new", 1), ("avx512", False)])
+def test_other_machines_are_refused_by_the_key(tmp_path: Path, key: str, value: object) -> None:
+    here = builders.run_json([("t", builders.latency())])
+    there = builders.run_json([("m", builders.memory())], fingerprint=builders.FINGERPRINT | {key: value})
+    with pytest.raises(ResultNotReadable, match=f"differ in fingerprint '{key}': .*{value!r}"):
+        _read(tmp_path, here, there)
+
+
+def test_another_model_under_the_same_name_is_refused(tmp_path: Path) -> None:
+    there = builders.run_json(
+        [("m", builders.memory())],
+        models={"bert": {"class_name": "BertForMaskedLM", "source": "random", "demonstration": False}},
+    )
+    with pytest.raises(ResultNotReadable, match="differ in model 'bert'"):
+        _read(tmp_path, builders.run_json([("t", builders.latency())]), there)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not a JSON file"),
+        ("[1, 2]", "pytest-benchmark did not write this file"),
+        ("{}", "pytest-benchmark did not write this file"),
+        ('{"benchmarks": [NaN], "machine_info": {}}', "NaN is not a number that JSON knows"),
+        ('{"benchmarks": [-Infinity], "machine_info": {}}', "-Infinity is not a number"),
+        ('{"benchmarks": [1e999], "machine_info": {}}', "1e999 is too large"),
+        ('{"benchmarks": [' + "9" * 400 + '], "machine_info": {}}', "is too large"),
+        ('{"benchmarks": [7], "machine_info": {}}', r"benchmarks\[0\] is a int"),
+        ('{"benchmarks": [], "machine_info": {}}', "no sparsity records"),
+        ("[" * 100_000, "nested too deeply|not a JSON file"),
+    ],
+)
+def test_files_of_another_kind_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ResultNotReadable, match=message) as caught:
+        read([path])
+    assert str(path) in str(caught.value)
+
+
+def test_bytes_that_are_not_text_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bad.json"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ResultNotReadable, match="not a JSON file"):
+        read([path])
+
+
+def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ResultNotReadable, match=r"nowhere\.json: no such file"):
+        read([tmp_path / "nowhere.json"])
+    with pytest.raises(ResultNotReadable, match="cannot be read"):
+        read([tmp_path])
+
+
+def test_other_schemas_are_refused(tmp_path: Path) -> None:
+    data = builders.run_json([("t", builders.latency())])
+    newer = copy.deepcopy(data)
+    newer[KEY]["schema"] = 2
+    with pytest.raises(ResultNotReadable, match="schema 2, but this version reads schema 1"):
+        _read(tmp_path, newer)
+    newer = copy.deepcopy(data)
+    newer["benchmarks"][0]["extra_info"][KEY]["schema"] = 2
+    with pytest.raises(ResultNotReadable, match="t: schema 2"):
+        _read(tmp_path, newer)
+
+
+def _with_weights(**changes: Any) -> dict[str, Any]:
+    data = json.loads(json.dumps(builders.run_json([("w", builders.weights(layers=1, bins=5))])))
+    weights = data["benchmarks"][0]["extra_info"][KEY]["weights"]
+    weights["layers"][0].update({k: v for k, v in changes.items() if k == "counts"})
+    weights.update({k: v for k, v in changes.items() if k == "edges"})
+    assert isinstance(data, dict)
+    return data
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"counts": [1, 2]}, "2 counts for 5 bins"),
+        ({"counts": [1, 1, 1, 1, -1]}, "or a negative one"),
+        ({"edges": [0.0, 1.0, 1.0, 2.0, 3.0, 4.0]}, "do not ascend"),
+    ],
+)
+def test_bins_must_fit_their_counts(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    assert _read(tmp_path, _with_weights()).records
+    with pytest.raises(ResultNotReadable, match=message):
+        _read(tmp_path, _with_weights(**changes))
+
+
+def test_a_run_part_of_another_shape_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ResultNotReadable, match=r"sparsity\.profile: expected str, got int"):
+        _read(tmp_path, builders.run_json([("t", builders.latency())], profile=3))

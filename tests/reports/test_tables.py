@@ -1,0 +1,160 @@
+"""That the tables hold the records' numbers, dashes where there is none, and no markup from outside."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+
+from reports import tables, words
+from reports.run import NotMeasured
+from sparsity.record import Record
+from tests.reports import builders
+
+RECORDS = [record for _, record in builders.all_records()]
+
+
+def _cells(table: str) -> list[list[str]]:
+    lines = [re.split(r"(?<!\\)\|", line)[1:-1] for line in table.splitlines()]
+    return [[cell.strip() for cell in line] for i, line in enumerate(lines) if i != 1]
+
+
+def _row(table: str, label: str, sparsity: str) -> dict[str, str]:
+    head, *rows = _cells(table)
+    (row,) = [row for row in rows if row[:2] == [label, sparsity]]
+    return dict(zip(head, row, strict=True))
+
+
+def test_memory_and_time_like_the_study() -> None:
+    row = _row(tables.memory_and_time(RECORDS), "masked", "0.9")
+    assert row["bert MiB / s"] == "17.2 / 0.004520"
+    assert row["bert ratio to dense"] == "2.00 / 1.13 slower"
+    dense = _row(tables.memory_and_time(RECORDS), "not pruned", "0")
+    assert dense["gpt2 MiB / s"] == "9.06 / 0.005000"
+    assert dense["gpt2 ratio to dense"] == "1.00 / 1.00"
+
+
+def test_the_time_ratio_is_the_paired_one() -> None:
+    record = builders.latency(speedup=0.5)
+    assert "/ 2.00 slower" in tables.memory_and_time([record])
+    record = builders.latency(speedup=None, pruned_seconds=0.006, dense_seconds=0.004)
+    assert "/ 1.50 slower" in tables.memory_and_time([record])
+
+
+def test_without_its_dense_side_a_record_is_set_against_the_control() -> None:
+    pruned = builders.latency(speedup=None, dense_seconds=None, pruned_seconds=0.008)
+    control = builders.latency("bert", 0.0, "dense")
+    assert "/ 2.00 slower" in tables.memory_and_time([pruned, control])
+    assert f"{words.MISSING} / {words.MISSING} slower" in tables.memory_and_time([pruned])
+
+
+def test_what_is_missing_is_a_dash() -> None:
+    row = _row(tables.memory_and_time([builders.memory("bert"), builders.latency("gpt2")]), "masked", "0.9")
+    assert row["bert MiB / s"] == "17.2 / \u2013"
+    assert row["gpt2 MiB / s"].startswith("\u2013 / 0.00")
+    bare = dataclasses.replace(builders.pruned("bert", "l1", "layer", 0.5))
+    assert bare.pruned is not None
+    bare = dataclasses.replace(bare, pruned=dataclasses.replace(bare.pruned, seconds=None, torch_seconds=None))
+    head, line = _cells(tables.pruning_cost([bare]))
+    assert dict(zip(head, line, strict=True))["s"] == "\u2013"
+
+
+def test_memory_part_by_part() -> None:
+    row = _row(tables.memory_parts(RECORDS), "masked", "0.5")
+    assert (row["bert weights"], row["bert peak"], row["bert disk"]) == ("5.72", "11.4", "1.53")
+
+
+def test_perplexity_with_difference_and_verdict() -> None:
+    row = _row(tables.perplexity(RECORDS), "l1 · layer", "0.9")
+    assert row["bert perplexity"] == "40.2 (37.9 to 42.7)"
+    assert row["bert difference in nats"] == "+1.5943 \u00b1 0.0070"
+    assert row["bert verdict"] == "lost"
+
+
+def test_accuracy_differences_are_points_and_seeds_are_ranges() -> None:
+    table = tables.accuracy(RECORDS)
+    assert _row(table, "l1 · layer", "0.5")["bart difference in points"] == "-1.31 \u00b1 0.40"
+    row = _row(table, "random · layer", "0.1")
+    assert row["bert difference in points"] == "-4.88 (-5.88 to -3.88)"
+    assert row["bert accuracy"] == "0.871 (0.861 to 0.881)"
+    assert _row(table, "not pruned", "0")["bert accuracy"] == "0.920 (0.903 to 0.937)"
+
+
+def test_seeds_that_disagree_are_counted() -> None:
+    row = _row(tables.perplexity(RECORDS), "random · layer", "0.1")
+    assert row["bert verdict"] == "2 kept, 1 lost"
+
+
+def test_pruning_cost_beside_torch() -> None:
+    head, *rows = _cells(tables.pruning_cost(RECORDS))
+    found = {tuple(row[:3]): dict(zip(head, row, strict=True)) for row in rows}
+    ours = found["bert", "l1 · unstructured · layer", "0.9"]
+    assert (ours["of prunable"], ours["of all parameters"]) == ("0.9000", "0.5400")
+    assert (ours["s"], ours["extra MiB"], ours["torch s"], ours["torch extra MiB"]) == (
+        "0.0210",
+        "2.38",
+        "0.0500",
+        "8.58",
+    )
+    assert found["bert", "random · unstructured · layer", "0.9"]["torch s"] == "\u2013"
+    assert len(rows) == 3 * 3 * 5, "seeds share a row"
+
+
+def test_an_inconclusive_verdict_is_said_with_its_reason_once() -> None:
+    said = tables.inconclusive(RECORDS)
+    assert said.startswith("18 of 33 latency verdicts are `inconclusive`")
+    assert said.count(builders.REASON) == 1
+    assert tables.inconclusive([builders.latency()]) == ""
+
+
+def test_not_measured_gathers_equal_reasons() -> None:
+    missing = [NotMeasured(f"cell {i}", f"t{i}", "skipped", "no <b>GPU</b>\n| here") for i in range(5)]
+    (row,) = _cells(tables.not_measured([*missing]))[1:]
+    assert row[:3] == ["skipped", "no &lt;b&gt;GPU&lt;/b&gt; \\| here", "5"]
+    assert row[3] == "cell 0; cell 1; cell 2; and 2 more"
+
+
+@pytest.mark.parametrize(
+    "table", [tables.memory_and_time, tables.memory_parts, tables.perplexity, tables.accuracy, tables.pruning_cost]
+)
+def test_no_table_without_a_row(table: object) -> None:
+    assert callable(table)
+    assert table([]) == ""
+    assert table([builders.weights()]) == ""
+
+
+def test_names_cannot_break_a_table() -> None:
+    evil = "a|b`c`<img src=x>\n| d *e*"
+    record: Record = builders.latency()
+    record = dataclasses.replace(record, cell=dataclasses.replace(record.cell, model=evil))
+    table = tables.memory_and_time([record])
+    assert len(table.splitlines()) == 3
+    assert len(_cells(table)[0]) == 4
+    assert "<img" not in table
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "\u2013"),
+        (0.0, "0.00"),
+        (0.45678, "0.457"),
+        (12.345, "12.3"),
+        (2388.0, "2388"),
+        (99.96, "100"),
+        (1.5e9, "1.50e+09"),
+        (3e-7, "3.00e-07"),
+        (-1.25, "-1.25"),
+    ],
+)
+def test_numbers(value: float | None, text: str) -> None:
+    assert words.number(value) == text
+
+
+def test_slugs_are_safe_and_unique() -> None:
+    names = ["google-bert/bert-base", "google-bert-bert-base", "../..", "BERT", "bert", "a b", "/x/\u00e9\u00e9"]
+    slugs = words.slugs(names)
+    assert len({slug.lower() for slug in slugs.values()}) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", slug) for slug in slugs.values())
+    assert words.slugs(reversed(names)) == slugs
