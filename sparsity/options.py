@@ -6,6 +6,7 @@ list of the known ones and the nearest, before anything is measured.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -20,6 +21,8 @@ from sparsity.tasks.quality import TASKS
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 Value = str | float | int
+WHOLE = re.compile(r"[0-9]{1,9}")
+"""What is read as a whole number; Python itself refuses to read thousands of digits, with an error of its own."""
 
 
 def _one_of(kind: str, known: Mapping[str, object] | tuple[str, ...]) -> Callable[[str], str]:
@@ -41,7 +44,7 @@ def _sparsity(text: str) -> float:
 
 
 def _seed(text: str) -> int:
-    if not text.isdecimal():
+    if not WHOLE.fullmatch(text):
         raise BadValue(f"seed {text!r} is not a whole number from 0")
     return int(text)
 
@@ -85,8 +88,10 @@ def parse(texts: Mapping[str, str]) -> Options:
     """Options from raw texts by option name; absent or empty means not set."""
     axes: dict[str, tuple[Value, ...]] = {}
     for name, axis in AXES.items():
-        if texts.get(name):
-            items = [item.strip() for item in texts[name].split(",") if item.strip()]
+        if text := texts.get(name, "").strip():
+            items = [item.strip() for item in text.split(",") if item.strip()]
+            if not items:
+                raise BadValue(f"{name} {text!r} names nothing, so there would be nothing to measure")
             axes[name] = tuple(dict.fromkeys(axis.parse(item) for item in items))
     dtype = _one_of("dtype", DTYPES)(texts.get("dtype") or "float32")
     return Options(
@@ -100,14 +105,13 @@ def parse(texts: Mapping[str, str]) -> Options:
 
 
 def _device(text: str) -> str:
-    kind, _, index = text.partition(":")
-    if kind not in {"cpu", "cuda"} or (index and not index.isdecimal()):
+    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", text):
         raise UnknownName("device", text, ("cpu", "cuda", "cuda:0"))
     return text
 
 
 def _count(name: str, text: str) -> int:
-    if not text.isdecimal() or not int(text):
+    if not WHOLE.fullmatch(text) or not int(text):
         raise BadValue(f"{name} {text!r} is not a whole number from 1")
     return int(text)
 

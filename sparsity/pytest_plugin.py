@@ -77,6 +77,8 @@ class RunState:
     started: float = 0.0
     reported: float = 0.0
     done: int = 0
+    unspanned: SparsityError | None = None
+    """Why the cells could not be made."""
 
 
 STATE = pytest.StashKey[RunState]()
@@ -123,11 +125,21 @@ def run_options(config: pytest.Config) -> options.Options:
 
 def axes_of(item: pytest.Item) -> dict[str, Any]:
     """The values of a test's axes, by name; empty for a test that is no cell of ours."""
-    if not OURS & set(getattr(item, "fixturenames", ())):
-        return {}
     callspec = getattr(item, "callspec", None)
     params: dict[str, Any] = callspec.params if callspec else {}
+    if "model" not in params or not OURS & set(getattr(item, "fixturenames", ())):
+        return {}
     return {name: value for name, value in params.items() if name in CELL_AXES and value is not None}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None, object, object]:
+    """An axis that whoever parametrizes does not know: kept, to end the run with one line, not one traceback a file."""
+    try:
+        return (yield)
+    except SparsityError as error:
+        metafunc.config.stash[STATE].unspanned = error
+        return None
 
 
 @pytest.hookimpl(trylast=True)
@@ -145,12 +157,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """A model or device that is not there ends the run with one line, before anything is measured."""
+    """An unknown axis, a model or device that is not there: the run ends with one line, before anything is measured."""
+    state = session.config.stash[STATE]
+    if state.unspanned is not None:
+        raise pytest.UsageError(str(state.unspanned))
     models = dict.fromkeys(axes.get("model") for axes in map(axes_of, session.items))
     references = [model for model in models if model]
     if not references or session.config.option.collectonly:
         return
-    state = session.config.stash[STATE]
     try:
         with uncaptured(session.config):
             state.bench.check_device()
@@ -201,9 +215,9 @@ def pytest_runtest_makereport(
             record = recorder.finished(report.outcome, reason)
             recorder.benchmark.extra_info[KEY] = to_json(record)
             state.records.append(record)
-        except ValueError as error:  # a number that is not finite was not measured
-            report.outcome, reason = "failed", str(error)
-            report.longrepr = reason
+        except (TypeError, ValueError) as error:  # a number that is not finite, or no number, was not measured
+            if report.passed:  # else the test's own reason says more
+                report.outcome, report.longrepr, reason = "failed", str(error), str(error)
             recorder.benchmark.extra_info[KEY] = to_json(Record(recorder.cell, outcome="failed", reason=reason))
     axes = axes_of(item)
     if axes and not report.passed:
@@ -296,7 +310,6 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """One compact table of all that was measured."""
-    state = config.stash[STATE]
-    if state.records:
+    if table := summary.table(config.stash[STATE].records):
         terminalreporter.section("sparsity")
-        terminalreporter.write_line(summary.table(state.records))
+        terminalreporter.write_line(table)

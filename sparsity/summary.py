@@ -14,14 +14,14 @@ MISSING = "–"
 
 
 def table(records: Iterable[Record]) -> str:
-    """Latency, memory and quality of each cell side by side; what was not measured is a dash."""
+    """Latency, memory and quality of each cell side by side; what was not measured is a dash; empty without any."""
     merged: dict[Cell, dict[str, Record]] = {}
     for record in records:
         for section in ("latency", "memory", "quality"):
             if getattr(record, section) is not None:
                 merged.setdefault(record.cell, {})[section] = record
-    performance = [_row(cell, found) for cell, found in _side_by_side(merged).items()]
-    return tabulate(performance, HEADERS, tablefmt="simple", disable_numparse=True)
+    rows = [_row(cell, found) for cell, found in _side_by_side(merged).items()]
+    return tabulate(rows, HEADERS, tablefmt="simple", disable_numparse=True) if rows else ""
 
 
 def _side_by_side(merged: dict[Cell, dict[str, Record]]) -> dict[str, dict[str, Record]]:

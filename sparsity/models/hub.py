@@ -18,6 +18,7 @@ checkpoint that lacks the head a task needs.
 from __future__ import annotations
 
 import json
+import os
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ class Loaded:
         # Without its files transformers makes up a tokenizer that knows no word, and says nothing.
         if len(tokenizer.get_vocab()) <= len(set(tokenizer.all_special_ids)):
             raise ModelNotLoaded(f"{self.reference}: no vocabulary there; save its tokenizer beside the weights")
-        return tokenizer  # type: ignore[no-any-return]  # AutoTokenizer is untyped
+        return tokenizer
 
 
 def check(reference: str) -> None:
@@ -160,8 +161,8 @@ def _random(reference: str, dtype: torch.dtype, seed: int) -> PreTrainedModel:
 def _checkpoint(reference: str, folder: Path, task: str, dtype: torch.dtype) -> PreTrainedModel:
     import transformers
 
-    _refuse_incomplete(reference, folder)
     family = _family(reference, folder)
+    _refuse_incomplete(reference, folder)
     auto = getattr(transformers, family.auto_class if task == "lm" else "AutoModelForSequenceClassification")
     try:
         model, report = auto.from_pretrained(
@@ -237,7 +238,9 @@ def _folder(reference: str, files: tuple[str, ...] = WANTED) -> Path:
     if there or name.startswith((".", "/", "~")):
         if not is_folder:
             what = "is a file; give the folder that it is in" if there else "no such folder"
-            raise ModelNotLoaded(f"{reference}: {what}")
+            raise ModelNotLoaded(f"{_shown(reference)}: {what}")
+        if not os.access(path, os.R_OK | os.X_OK):
+            raise ModelNotLoaded(f"{reference}: the folder may not be read; mend its permissions")
         where = "there"
     else:
         path, where = _from_hub(reference, name, files), "in the repository"
@@ -268,8 +271,7 @@ def _from_hub(reference: str, name: str, files: tuple[str, ...]) -> Path:
         why = f"is not in the local cache, and the hub cannot be reached{cause}; no network needed: {KNOWN}"
     except Exception as error:
         why = f"cannot be had from the hub: {_one_line(error)}"
-    shown = reference if len(reference) <= 100 else f"{reference[:100]}… ({len(reference)} characters)"
-    raise ModelNotLoaded(f"{shown} {why}")
+    raise ModelNotLoaded(f"{_shown(reference)} {why}")
 
 
 def _read_json(reference: str, file: Path) -> dict[str, Any]:
@@ -280,6 +282,11 @@ def _read_json(reference: str, file: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ModelNotLoaded(f"{reference}: {file.name} holds no JSON object")
     return data
+
+
+def _shown(reference: str) -> str:
+    """A path may be long; what no path is, is cut."""
+    return reference if len(reference) <= 200 else f"{reference[:100]}… ({len(reference)} characters)"
 
 
 def _one_line(error: BaseException) -> str:

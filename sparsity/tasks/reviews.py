@@ -124,7 +124,7 @@ class ReviewGrammar:
         }
         self.neutral = self._by_class(words.NEUTRAL, "neu")
         self.verb = {sign: self._by_class(words.VERBS[sign], f"v{sign}") for sign in (1, -1)}
-        self.feeling = {sign: Choice(words.FEELINGS[sign], zipf(5, 0.7)) for sign in (1, -1)}
+        self.feeling = {sign: Choice(words.FEELINGS[sign], zipf(len(words.FEELINGS[sign]), 0.7)) for sign in (1, -1)}
         self.adverb = Choice(words.ADVERBS, zipf(len(words.ADVERBS), 1.0))
         self.object = Choice(words.OBJECTS, zipf(len(words.OBJECTS), 1.0))
         self.person = Choice(words.PEOPLE, zipf(len(words.PEOPLE), 0.7))

@@ -1,0 +1,111 @@
+"""A test of the tests: curves that break the rules are caught, each by the rule it breaks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sparsity.tasks import metrics, trends
+from sparsity.tasks.quality import Scores
+
+DOCUMENTS = 1000
+SPARSITIES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
+ACCURACIES = (0.95, 0.95, 0.95, 0.94, 0.90, 0.80, 0.60, 0.50, 0.50)
+NLLS = (1.7, 1.7, 1.71, 1.75, 1.9, 2.4, 3.5, 5.0, 6.0)
+
+
+def accuracy(value: float) -> Scores:
+    """The first documents right, the rest wrong: nested, as the documents of real curves nearly are."""
+    right = (np.arange(DOCUMENTS) < round(value * DOCUMENTS)).astype(np.float64)
+    ones = np.ones(DOCUMENTS)
+    return Scores("accuracy", metrics.ratio(right, ones), right, ones)
+
+
+def nll(value: float) -> Scores:
+    """Documents of 5 to 14 tokens whose losses scatter about the value."""
+    tokens = 5.0 + np.arange(DOCUMENTS) % 10
+    losses = tokens * (value + 0.3 * np.sin(np.arange(DOCUMENTS)))
+    return Scores("mean_nll", metrics.ratio(losses, tokens), losses, tokens)
+
+
+def curve(metric: str, values: tuple[float, ...]) -> list[trends.Point]:
+    make = accuracy if metric == "accuracy" else nll
+    return [trends.Point(sparsity, make(value)) for sparsity, value in zip(SPARSITIES, values, strict=True)]
+
+
+GOOD = {"accuracy": ACCURACIES, "mean_nll": NLLS}
+BY_METRIC = pytest.mark.parametrize("metric", ["accuracy", "mean_nll"])
+
+
+@BY_METRIC
+def test_a_curve_as_it_should_be_breaks_no_rule(metric: str) -> None:
+    assert trends.broken_rules(curve(metric, GOOD[metric]), informed=True) == []
+
+
+@BY_METRIC
+@pytest.mark.parametrize("swapped", [(4, 5), (5, 6), (6, 7), (1, 4)])
+def test_two_points_swapped_are_caught(metric: str, swapped: tuple[int, int]) -> None:
+    values = list(GOOD[metric])
+    i, j = swapped
+    values[i], values[j] = values[j], values[i]
+    broken = trends.broken_rules(curve(metric, tuple(values)), informed=True)
+    assert any(sentence.startswith("no_step_improves: from") for sentence in broken), broken
+
+
+@BY_METRIC
+def test_a_flat_curve_is_caught(metric: str) -> None:
+    flat = tuple(GOOD[metric][0] for _ in SPARSITIES)
+    broken = trends.broken_rules(curve(metric, flat), informed=True)
+    assert sum(sentence.startswith("end_is_far_worse") for sentence in broken) == 2, broken
+
+
+def test_a_curve_at_chance_from_the_start_is_caught() -> None:
+    broken = trends.broken_rules(curve("accuracy", tuple(0.5 for _ in SPARSITIES)), informed=True)
+    assert any(s.startswith("dense_knows_the_task: dense got accuracy 0.500") for s in broken), broken
+
+
+def test_a_ruined_language_model_from_the_start_is_caught() -> None:
+    broken = trends.broken_rules(curve("mean_nll", tuple(6.0 for _ in SPARSITIES)), informed=True)
+    assert any(s.startswith("end_is_far_worse") for s in broken), broken
+
+
+@BY_METRIC
+def test_a_loss_right_at_the_head_is_caught_for_informed_methods_alone(metric: str) -> None:
+    values = list(GOOD[metric])
+    values[1:3] = [values[5]] * 2
+    values[3:5] = [values[5]] * 2
+    broken = trends.broken_rules(curve(metric, tuple(values)), informed=True)
+    assert [s.partition(":")[0] for s in broken] == ["head_is_flat", "head_is_flat"]
+    assert "at 0.1 got a loss of" in broken[0]
+    assert trends.broken_rules(curve(metric, tuple(values)), informed=False) == []
+
+
+def test_an_end_above_or_below_chance_is_caught() -> None:
+    for value in (0.6, 0.4):
+        broken = trends.broken_rules(curve("accuracy", (*ACCURACIES[:-1], value)), informed=False)
+        assert any(s.startswith(f"end_is_at_chance: at 0.99 got accuracy {value:.3f}, should be 0.5") for s in broken)
+
+
+@BY_METRIC
+def test_a_gain_within_chance_is_no_improvement(metric: str) -> None:
+    values = list(GOOD[metric])
+    values[3] = values[2] + (0.009 if metric == "accuracy" else -0.015)
+    assert trends.no_step_improves(curve(metric, tuple(values))) == []
+
+
+def test_rules_hold_only_where_there_are_points() -> None:
+    assert trends.broken_rules(curve("accuracy", ACCURACIES)[:6], informed=True) == []
+
+
+def test_no_lead_over_random_masks_is_caught() -> None:
+    assert trends.beats_random(accuracy(0.94), [accuracy(0.70), accuracy(0.65), accuracy(0.60)]) == []
+    broken = trends.beats_random(accuracy(0.66), [accuracy(0.70), accuracy(0.65), accuracy(0.62)])
+    assert len(broken) == 1
+    assert "over 3 random masks" in broken[0]
+    assert trends.beats_random(nll(1.9), [nll(3.0), nll(3.5), nll(4.0)]) == []
+    assert trends.beats_random(nll(3.6), [nll(3.0), nll(3.5), nll(4.0)])
+
+
+def test_a_loss_is_positive_when_worse_in_both_metrics() -> None:
+    assert trends.loss(accuracy(0.8), accuracy(0.9)).value == pytest.approx(0.1)
+    assert trends.loss(nll(2.0), nll(1.5)).value == pytest.approx(0.5)

@@ -1,0 +1,159 @@
+"""Options: what the command line may say, what comes of it, and that all else is refused in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sparsity import options, pattern, prune
+from sparsity.errors import BadValue, SparsityError, UnknownName
+from sparsity.formats import FORMATS
+from sparsity.methods import METHODS
+from sparsity.tasks import quality
+
+
+def test_nothing_set_leaves_every_axis_to_the_profile() -> None:
+    parsed = options.parse({})
+    assert parsed == options.Options("default", {}, "float32", "cpu", None, 1000)
+    assert options.parse(dict.fromkeys([*options.AXES, "profile", "dtype", "device", "threads", "documents"], "")) == (
+        parsed
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("models", "bert,owner/name,./folder,random:gpt2", ("bert", "owner/name", "./folder", "random:gpt2")),
+        ("methods", "random,none,l1", ("random", "none", "l1")),
+        ("patterns", "unstructured", ("unstructured",)),
+        ("scopes", "global,layer", ("global", "layer")),
+        ("sparsities", "0,0.5,.9,1e-1,0.999", (0.0, 0.5, 0.9, 0.1, 0.999)),
+        ("formats", "masked,dense", ("masked", "dense")),
+        ("workloads", "8x64,1x1", ("8x64", "1x1")),
+        ("tasks", "classification,lm", ("classification", "lm")),
+        ("seeds", "3,0,12", (3, 0, 12)),
+    ],
+)
+def test_an_axis_is_a_comma_list_in_the_order_given(name: str, text: str, expected: tuple[object, ...]) -> None:
+    assert options.parse({name: text}).axes == {name: expected}
+
+
+def test_every_axis_has_an_example_above() -> None:
+    (mark,) = test_an_axis_is_a_comma_list_in_the_order_given.pytestmark  # type: ignore[attr-defined]  # pytest's own
+    assert {name for name, _, _ in mark.args[1]} == set(options.AXES)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("methods", " l1 , random ,", ("l1", "random")),
+        ("methods", "l1,random,l1", ("l1", "random")),
+        ("sparsities", "0.5,.50,5e-1", (0.5,)),  # one value in three spellings
+        ("seeds", "1,,01", (1,)),
+        ("models", "gpt2, bert, gpt2", ("gpt2", "bert")),
+    ],
+)
+def test_spaces_gaps_and_repetitions_are_dropped(name: str, text: str, expected: tuple[object, ...]) -> None:
+    assert options.parse({name: text}).axes[name] == expected
+
+
+def test_axes_are_of_the_type_that_a_cell_has() -> None:
+    axes = options.parse({"sparsities": "0", "seeds": "0", "workloads": "8x64"}).axes
+    assert {name: type(value) for name, (value,) in axes.items()} == {
+        "sparsities": float,
+        "seeds": int,
+        "workloads": str,
+    }
+
+
+def test_settings_that_are_no_axis() -> None:
+    texts = {"profile": "smoke", "dtype": "bfloat16", "device": "cuda:1", "threads": "4", "documents": "20"}
+    assert options.parse(texts) == options.Options("smoke", {}, "bfloat16", "cuda:1", 4, 20)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "known", "nearest"),
+    [
+        ("methods", "randm", METHODS, "random"),
+        ("methods", "XXXX", METHODS, None),
+        ("patterns", "unstructred", pattern.PATTERNS, "unstructured"),
+        ("scopes", "layers", prune.SCOPES, "layer"),
+        ("formats", "mask", FORMATS, "masked"),
+        ("tasks", "clasification", quality.TASKS, "classification"),
+        ("dtype", "float23", ("float32", "bfloat16", "float16", "float64"), "float32"),
+        ("device", "gpu", ("cpu", "cuda", "cuda:0"), None),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_known_ones_and_the_nearest(
+    name: str, text: str, known: Iterable[str], nearest: str | None
+) -> None:
+    with pytest.raises(UnknownName) as caught:
+        options.parse({name: text})
+    message = str(caught.value)
+    assert repr(text) in message
+    assert message.endswith(f"Known: {', '.join(known)}")
+    assert (f"did you mean {nearest!r}?" in message) is (nearest is not None)
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(("sparsities", text) for text in ("1", "1.0", "-0.1", "nan", "inf", "-inf", "half", "50%", "0.5 0.6")),
+        *(("workloads", text) for text in ("8x", "0x64", "x", "x64", "8", "8x0", "8X64", "8x64x2", "-8x64", "8.0x64")),
+        *(("seeds", text) for text in ("-1", "1.0", "one", "0x1", "²", "9" * 5000)),
+        *(("threads", text) for text in ("0", "-1", "2.0", "two", "9" * 5000)),
+        *(("documents", text) for text in ("0", "7", "-2", "1e3", "9" * 5000)),
+        *(("device", text) for text in ("cuda:", "cuda:x", "cpu:cuda", "CUDA", "cuda:-1", "cuda:" + "9" * 5000)),
+        *((name, ",") for name in options.AXES),
+        *((name, " , ,") for name in options.AXES),
+    ],
+    ids=lambda value: value[:12],
+)
+def test_a_bad_value_is_refused_in_one_line_that_repeats_it(name: str, text: str) -> None:
+    with pytest.raises(SparsityError) as caught:
+        options.parse({name: text})
+    message = str(caught.value)
+    assert "\n" not in message
+    assert text.strip()[:20] in message
+
+
+def test_one_bad_value_among_good_ones_is_enough() -> None:
+    with pytest.raises(BadValue, match=r"1\.5"):
+        options.parse({"sparsities": "0.1,1.5,0.2"})
+
+
+ALMOST_RIGHT = st.one_of(
+    st.text(max_size=12),
+    st.from_regex(r"[0-9a-z.:x,\- ]{0,12}", fullmatch=True),
+    st.floats().map(str),
+    st.integers().map(str),
+    st.tuples(st.integers(), st.integers()).map(lambda pair: f"{pair[0]}x{pair[1]}"),
+)
+
+
+@settings(deadline=None)  # a busy machine is no failure
+@given(st.sampled_from([*options.AXES, "profile", "dtype", "device", "threads", "documents"]), ALMOST_RIGHT)
+def test_any_text_is_read_or_refused_and_nothing_else(name: str, text: str) -> None:
+    try:
+        parsed = options.parse({name: text})
+    except SparsityError as error:
+        assert len(str(error).splitlines()) == 1  # noqa: PT017  # that it raises is not the claim
+        return
+    for value in (0.0, *parsed.axes.get("sparsities", ())):
+        assert 0 <= float(value) < 1
+    assert all(int(seed) >= 0 for seed in parsed.axes.get("seeds", ()))
+    assert all(values for values in parsed.axes.values())
+    assert parsed.threads is None or parsed.threads >= 1
+    assert parsed.documents >= 2
+    assert parsed.documents % 2 == 0
+
+
+@settings(deadline=None)  # a busy machine is no failure
+@given(st.lists(st.floats(min_value=0, max_value=1, exclude_max=True), min_size=1, max_size=6))
+def test_every_sparsity_is_read_as_the_number_it_was_written_as(values: list[float]) -> None:
+    parsed = options.parse({"sparsities": ",".join(map(repr, values))})
+    assert parsed.axes["sparsities"] == tuple(dict.fromkeys(values))

@@ -1,0 +1,334 @@
+"""The schema of the result file: what is written is read back equal, and what is broken is refused by its path."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sparsity.errors import ResultNotReadable
+from sparsity.record import (
+    Cell,
+    Latency,
+    LayerWeights,
+    Memory,
+    Model,
+    NotMeasured,
+    Pruned,
+    Quality,
+    Record,
+    RunPart,
+    Weights,
+    from_json,
+    run_from_json,
+    to_json,
+)
+
+Path = tuple[str | int, ...]
+
+FULL = Record(
+    Cell("bert", "random", "unstructured", "layer", 0.5, "dense", "none", "8x64", "float32", "lm", 3),
+    Pruned(0.5, 0.25, 100, 200, 0.1, 4096, 0.2, 8192),
+    Latency(0.1, 0.09, 0.11, 20, "inconclusive", "drift", 0.1, 1.0, 0.9, 1.1, 0.02),
+    Memory(1000, 500, "cpu profiler", 1100, 1000, 500, "same"),
+    Quality("mean_nll", 2.0, 0.1, 50, 7.389, 1.5, 1.9, 0.1, 0.01, "lost"),
+    Weights([-1.0, 0.0, 1.0], [LayerWeights("block.0", True, 3, 0.1, 0.5, -0.9, 0.8, [1, 2])]),
+    "failed",
+    "why",
+)
+"""A value in every field."""
+RUN = RunPart(
+    "smoke",
+    {"cores": 2, "cpu": "Brand 9", "tf32": False},
+    {"bert": Model("BertForMaskedLM", "embedded", True)},
+    [NotMeasured(Cell("bert", sparsity=0.5), "test_a.py::test_b", "skipped", "why")],
+)
+
+
+def written(record: Record | RunPart) -> Any:
+    """As it stands in the file, after a parser that knows no NaN."""
+    return json.loads(json.dumps(to_json(record), allow_nan=False))
+
+
+def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Every place of a JSON value that holds no further ones."""
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from leaves(item, (*path, key))
+    else:
+        yield path, value
+
+
+def broken(data: Any, path: Path, value: Any) -> Any:
+    """A copy with another value at the path."""
+    data = copy.deepcopy(data)
+    place = data
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return data
+
+
+def dotted(path: Path) -> str:
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)
+
+
+LEAVES = [(path, value) for path, value in leaves(written(FULL)) if path != ("schema",)]
+
+
+# -- what goes out comes back ------------------------------------------------------------------
+
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+counts = st.integers(min_value=0, max_value=2**80)
+texts = st.text(max_size=8)
+
+
+def maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.none() | strategy
+
+
+@st.composite
+def weights(draw: st.DrawFn) -> Weights:
+    edges = sorted(draw(st.sets(numbers, min_size=2, max_size=5)))
+    bins = st.lists(counts, min_size=len(edges) - 1, max_size=len(edges) - 1)
+    layer = st.builds(LayerWeights, texts, st.booleans(), counts, numbers, numbers, numbers, numbers, bins)
+    return Weights(edges, draw(st.lists(layer, max_size=3)))
+
+
+records = st.builds(
+    Record,
+    st.builds(
+        Cell, texts, *(maybe(texts) for _ in range(3)), maybe(numbers), *(maybe(texts) for _ in range(5)), maybe(counts)
+    ),
+    maybe(
+        st.builds(
+            Pruned, numbers, numbers, counts, counts, maybe(numbers), maybe(counts), maybe(numbers), maybe(counts)
+        )
+    ),
+    maybe(
+        st.builds(
+            Latency, numbers, numbers, numbers, counts,
+            st.sampled_from(["faster", "same", "slower", "inconclusive"]), maybe(texts), *[maybe(numbers)] * 5,
+        )
+    ),
+    maybe(
+        st.builds(
+            Memory, counts, counts, texts, *[maybe(counts)] * 3, maybe(st.sampled_from(["smaller", "same", "larger"]))
+        )
+    ),
+    maybe(
+        st.builds(
+            Quality, st.sampled_from(["mean_nll", "accuracy"]), numbers, numbers, counts, *[maybe(numbers)] * 5,
+            maybe(st.sampled_from(["kept", "lost", "inconclusive"])),
+        )
+    ),
+    maybe(weights()),
+    maybe(st.sampled_from(["passed", "failed", "error"])),
+    maybe(texts),
+)  # fmt: skip
+
+
+@settings(deadline=None)  # a busy machine is no failure
+@given(records)
+def test_any_record_is_read_back_equal_and_holds_no_null(record: Record) -> None:
+    data = written(record)
+    assert from_json(data) == record
+    assert None not in [value for _, value in leaves(data)]
+
+
+def test_full_record_and_run_part_are_read_back_equal() -> None:
+    assert from_json(written(FULL)) == FULL
+    assert run_from_json(written(RUN)) == RUN
+
+
+def test_what_was_not_measured_is_absent_and_stays_absent() -> None:
+    data = written(Record(Cell("bert"), memory=Memory(10, 5, "cpu profiler")))
+    assert data == {
+        "schema": 1,
+        "cell": {"model": "bert"},
+        "memory": {"weights_bytes": 10, "peak_bytes": 5, "source": "cpu profiler"},
+    }
+    assert from_json(data).memory == Memory(10, 5, "cpu profiler", None, None, None, None)
+    assert from_json(data).latency is None
+
+
+def test_a_zero_that_was_measured_is_written() -> None:
+    data = written(Record(Cell("bert", sparsity=0.0, seed=0), Pruned(0.0, 0.0, 10, 12, extra_bytes=0)))
+    assert data["cell"] == {"model": "bert", "sparsity": 0.0, "seed": 0}
+    assert data["pruned"]["extra_bytes"] == 0
+    assert from_json(data).cell.seed == 0
+
+
+def test_names_in_the_file_are_those_that_readers_rely_on() -> None:
+    data = written(FULL)
+    assert list(data) == ["schema", "cell", "pruned", "latency", "memory", "quality", "weights", "outcome", "reason"]
+    assert list(data["cell"]) == (
+        ["model", "method", "pattern", "scope", "sparsity", "format"]
+        + ["recovery", "workload", "dtype", "task", "seed"]
+    )
+    assert list(written(RUN)) == ["schema", "profile", "fingerprint", "models", "not_measured"]
+
+
+# -- what is no measurement does not go out ------------------------------------------------------
+
+WORST = [math.nan, math.inf, -math.inf]
+
+
+@pytest.mark.parametrize("worst", WORST)
+def test_a_number_that_is_not_finite_is_not_written_and_is_named(worst: float) -> None:
+    assert FULL.latency is not None
+    assert FULL.weights is not None
+    layer = replace(FULL.weights.layers[0], maximum=worst)
+    for record, path in [
+        (replace(FULL, cell=replace(FULL.cell, sparsity=worst)), "record.cell.sparsity"),
+        (replace(FULL, latency=replace(FULL.latency, low=worst)), "record.latency.low"),
+        (replace(FULL, weights=replace(FULL.weights, layers=[layer])), "record.weights.layers[0].maximum"),
+    ]:
+        with pytest.raises(ValueError, match="not a measurement") as caught:
+            to_json(record)
+        assert str(caught.value).startswith(f"{path} is {worst}")
+
+
+def test_what_is_no_plain_value_is_not_written_and_is_named() -> None:
+    odd: Any = complex(1, 2)
+    with pytest.raises(TypeError, match=r"record\.reason is a complex"):
+        to_json(replace(FULL, reason=odd))
+
+
+# -- what is broken does not come in -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("path", "value"), LEAVES, ids=[dotted(path).lstrip(".") for path, _ in LEAVES])
+def test_a_field_of_the_wrong_type_is_refused_by_its_path(path: Path, value: Any) -> None:
+    wrong: list[Any] = [None, {}, []]
+    wrong += [1, 1.5, False] if isinstance(value, str) else ["1"]
+    wrong += [1, 1.0] if isinstance(value, bool) else [True]
+    wrong += [1.0] if type(value) is int else []
+    wrong += [*WORST, 10**30] if isinstance(value, float) else []
+    for item in wrong:
+        with pytest.raises(ResultNotReadable) as caught:
+            from_json(broken(written(FULL), path, item), "run.json: test_x")
+        assert str(caught.value).startswith(f"run.json: test_x{dotted(path)}: ")
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ((), "cell"),
+        (("cell",), "model"),
+        (("pruned",), "prunable_parameters"),
+        (("latency",), "verdict"),
+        (("memory",), "source"),
+        (("quality",), "metric"),
+        (("weights",), "edges"),
+        (("weights", "layers", 0), "counts"),
+    ],
+)
+def test_a_missing_field_is_named_with_its_place(path: Path, name: str) -> None:
+    data = written(FULL)
+    place = data
+    for key in path:
+        place = place[key]
+    del place[name]
+    with pytest.raises(ResultNotReadable) as caught:
+        from_json(data)
+    assert str(caught.value) == f"record{dotted(path)}: {name!r} is missing"
+
+
+@pytest.mark.parametrize("section", ["cell", "pruned", "latency", "memory", "quality", "weights"])
+@pytest.mark.parametrize("value", [None, 3, "text", [], [{}]])
+def test_a_section_that_is_no_object_is_refused_by_its_path(section: str, value: Any) -> None:
+    with pytest.raises(ResultNotReadable, match=rf"^record\.{section}: expected an object, got "):
+        from_json(broken(written(FULL), (section,), value))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("outcome",), "maybe"),
+        (("latency", "verdict"), "fast"),
+        (("memory", "verdict"), "faster"),
+        (("quality", "verdict"), "better"),
+        (("quality", "metric"), "bleu"),
+        (("weights", "edges"), [0.0, 0.0, 1.0]),
+        (("weights", "edges"), [0.0, 1.0]),
+        (("weights", "layers", 0, "counts"), [4, -1]),
+    ],
+)
+def test_a_value_outside_what_it_may_be_is_refused_by_its_section(path: Path, value: Any) -> None:
+    where = dotted(path[:1]) if len(path) > 1 else ""
+    with pytest.raises(ResultNotReadable) as caught:
+        from_json(broken(written(FULL), path, value))
+    assert str(caught.value).startswith(f"record{where}: ")
+
+
+@pytest.mark.parametrize("schema", [0, 2, "1", None])
+def test_another_schema_is_refused_before_anything_is_read(schema: Any) -> None:
+    with pytest.raises(ResultNotReadable, match=r"^record: schema .*, but this version reads schema 1$"):
+        from_json({"schema": schema, "cell": 3})
+    with pytest.raises(ResultNotReadable, match="reads schema 1"):
+        run_from_json({**written(RUN), "schema": schema})
+
+
+@pytest.mark.parametrize("data", [None, 1, "text", [], [FULL]])
+def test_what_is_no_object_is_refused(data: Any) -> None:
+    with pytest.raises(ResultNotReadable, match=r"^record: expected an object, got "):
+        from_json(data)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        (("fingerprint", "cores"), None, "run.fingerprint.cores: "),
+        (("fingerprint", "cores"), math.nan, "run.fingerprint.cores: "),
+        (("fingerprint", "cores"), [1], "run.fingerprint.cores: "),
+        (("models", "bert"), "BertForMaskedLM", "run.models.bert: "),
+        (("models", "bert", "demonstration"), "yes", "run.models.bert.demonstration: "),
+        (("not_measured", 0, "cell", "sparsity"), "0.5", "run.not_measured[0].cell.sparsity: "),
+        (("not_measured",), {}, "run.not_measured: "),
+    ],
+)
+def test_a_broken_run_part_is_refused_by_its_path(path: Path, value: Any, named: str) -> None:
+    with pytest.raises(ResultNotReadable) as caught:
+        run_from_json(broken(written(RUN), path, value))
+    assert str(caught.value).startswith(named)
+
+
+def test_a_whole_number_may_stand_for_a_float() -> None:
+    data = broken(written(FULL), ("quality", "value"), 2)
+    assert from_json(data) == FULL
+    assert isinstance(getattr(from_json(data).quality, "value", None), float)
+
+
+def test_fields_of_a_later_version_are_passed_over() -> None:
+    data = written(FULL)
+    data["energy"] = {"joules": 3}
+    data["cell"]["compiled"] = True
+    assert from_json(data) == FULL
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+PLACES = sorted({path[:length] for path, _ in LEAVES for length in range(1, len(path) + 1)}, key=str)
+
+
+@settings(deadline=None)  # a busy machine is no failure
+@given(st.sampled_from(PLACES), anything)
+def test_whatever_stands_anywhere_is_read_or_refused(path: Path, value: Any) -> None:
+    try:
+        record = from_json(broken(written(FULL), path, value))
+    except ResultNotReadable as error:
+        assert str(error).startswith("record")  # noqa: PT017  # that it raises is not the claim
+    else:
+        assert from_json(written(record)) == record
