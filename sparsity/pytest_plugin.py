@@ -180,26 +180,28 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
-    """Errors of ours inside a fixture are one line."""
-    with _one_line_errors():
+    """Errors of ours inside a fixture of a cell are one line."""
+    with _one_line_errors(item):
         return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Errors of ours inside a test are one line."""
-    with _one_line_errors():
+    """Errors of ours inside the test of a cell are one line."""
+    with _one_line_errors(item):
         return (yield)
 
 
 @contextlib.contextmanager
-def _one_line_errors() -> Iterator[None]:
+def _one_line_errors(item: pytest.Item) -> Iterator[None]:
     try:
         yield
-    except Refused as error:
-        pytest.skip(str(error))
     except SparsityError as error:
-        pytest.fail(str(error), pytrace=False)
+        if not axes_of(item):  # somebody's unit test: a refusal that it did not expect is a failure
+            raise
+        if isinstance(error, Refused):
+            pytest.skip(str(error))
+        raise pytest.fail.Exception(str(error), pytrace=False) from None  # chained, it would be told twice
 
 
 @pytest.hookimpl(wrapper=True)
@@ -234,7 +236,7 @@ def _reason(report: pytest.TestReport) -> str | None:
         return str(report.longrepr[2]).removeprefix("Skipped: ")
     crash = getattr(report.longrepr, "reprcrash", None)
     text = str(crash.message if crash else report.longrepr).strip()
-    return text.splitlines()[0] if text else None
+    return text.splitlines()[0].removeprefix("Failed: ") if text else None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -251,6 +253,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         left = (now - state.started) / state.done * (total - state.done)
         where = Cell(**axes_of(item)) if axes_of(item) else item.name
         reporter.ensure_newline()
+        if item.config.get_terminal_writer().width_of_current_line:  # dots, of which ensure_newline does not know
+            reporter.line("")
         reporter.write_line(f"{state.done} of {total} · about {_duration(left)} left · {where}")
     return result
 

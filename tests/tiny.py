@@ -36,6 +36,10 @@ def model(family: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> Any
     kinds = {"bert": "BertForMaskedLM", "gpt2": "GPT2LMHeadModel", "bart": "BartForConditionalGeneration"}
     built = getattr(transformers, kinds[family])(config(family))
     built.config.use_cache = False
+    if family == "gpt2":  # its output projections begin small, so that a global threshold would empty them
+        for name, parameter in built.named_parameters():
+            if name.endswith("c_proj.weight"):
+                parameter.data.mul_(2.0)
     return built.to(dtype).eval().requires_grad_(False)
 
 

@@ -152,7 +152,7 @@ def _block_layers(block: nn.Module, stack: Stack, full_name: dict[nn.Module, str
     from transformers.pytorch_utils import Conv1D
 
     listed = stack.attention + stack.feed_forward
-    found = {name.rpartition(".")[0] for name, p in block.named_parameters() if p.dim() > 1}
+    found = {name.removesuffix(".weight") for name, p in block.named_parameters() if p.dim() > 1}
     where = full_name[block]
     if unlisted := sorted(found - set(listed)):
         raise ModelNotUnderstood(f"block {where} holds matrices that are not understood: {', '.join(unlisted)}")

@@ -28,17 +28,22 @@ EVALUATION_DOCUMENTS = 1000
 
 def manifest() -> dict[str, Any]:
     """The manifest, parsed."""
-    data: dict[str, Any] = json.loads(MANIFEST.read_text(encoding="utf-8"))
+    try:
+        data: dict[str, Any] = json.loads(MANIFEST.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelNotLoaded(
+            f"embedded models: {MANIFEST.name} cannot be read ({type(error).__name__}); reinstall"
+        ) from None
     return data
 
 
 def folder(name: str, task: str) -> Path:
     """The checkpoint folder of one model and task ("lm" or "classification"), its hashes checked."""
     path = FOLDER / name / task
-    expected: dict[str, str] = manifest()["sha256"]
+    expected = {f: h for f, h in manifest()["sha256"].items() if f.startswith(f"{name}/{task}/")}
+    if not expected:
+        raise ModelNotLoaded(f"embedded model {name}: the manifest lists no file for {task}; reinstall")
     for file, digest in expected.items():
-        if not file.startswith(f"{name}/{task}/"):
-            continue
         try:
             actual = hashlib.sha256((FOLDER / file).read_bytes()).hexdigest()
         except OSError as error:

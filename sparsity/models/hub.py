@@ -207,8 +207,9 @@ def _refuse_wrong_shapes(reference: str, mismatched: Iterable[tuple[str, Any, An
     wrong = sorted(mismatched)
     if wrong:
         name, found, expected = wrong[0]
-        shapes = f"{name} is {tuple(found)} where config.json wants {tuple(expected)}"
-        raise ModelNotLoaded(f"{reference}: {len(wrong)} weights do not fit its configuration: {shapes}")
+        more = f", and {len(wrong) - 1} more weights do not fit" if len(wrong) > 1 else ""
+        where = f"{name} is {tuple(found)} where config.json wants {tuple(expected)}"
+        raise ModelNotLoaded(f"{reference}: {where}{more}; its config.json is not that of its weights")
 
 
 def _refuse_missing_weights(reference: str, task: str, model: PreTrainedModel, missing: set[str]) -> None:
@@ -221,8 +222,8 @@ def _refuse_missing_weights(reference: str, task: str, model: PreTrainedModel, m
         what = "language-modelling" if task == "lm" else "classification"
         raise Refused(f"{reference} has no {what} head ({', '.join(head)} missing); fine-tune it for the task first")
     if missing:
-        first = min(body or missing)
-        raise ModelNotLoaded(f"{reference}: the checkpoint lacks {len(missing)} weights, among them {first}")
+        more = f" and {len(missing) - 1} more weights" if len(missing) > 1 else ""
+        raise ModelNotLoaded(f"{reference}: the checkpoint lacks {min(body or missing)}{more}; save or fetch it again")
 
 
 def _folder(reference: str, files: tuple[str, ...] = WANTED) -> Path:
@@ -290,4 +291,5 @@ def _shown(reference: str) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    return textwrap.shorten(str(error), 200, placeholder=" …") or type(error).__name__
+    text = "".join(c if c.isprintable() else " " for c in str(error))  # some colour what they say
+    return textwrap.shorten(text, 200, placeholder=" …") or type(error).__name__

@@ -43,7 +43,7 @@ class HubServer:
     """Method and path of every request so far."""
 
     def __enter__(self) -> Self:
-        hub = self
+        hub: HubServer = self
 
         class Handler(_Handler):
             """A handler that knows its hub."""
@@ -78,10 +78,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     state: HubServer
 
-    def do_GET(self) -> None:  # noqa: N802  # the name that http.server looks for
+    def do_GET(self) -> None:
         self._answer()
 
-    def do_HEAD(self) -> None:  # noqa: N802  # the name that http.server looks for
+    def do_HEAD(self) -> None:
         self._answer()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # http.server's own parameter name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -154,8 +155,9 @@ def test_a_block_without_one_of_its_matrices_is_refused(family: str) -> None:
         model = tiny.model(family, "lm")
         parent, attribute = _parent(model, name)
         setattr(parent, attribute, nn.Identity())
-        block = ".".join(name.split(".")[:-1]).split(".")
-        assert f"block {'.'.join(block[: 1 + block.index(next(b for b in block if b.isdigit()))])} lacks" in _refusal(model)
+        block = re.match(r".*?\.\d+", name)
+        assert block is not None
+        assert _refusal(model) == f"block {block[0]} lacks the matrices {name.removeprefix(block[0] + '.')}"
 
 
 @pytest.mark.parametrize(("family", "block"), [("bert", "bert.encoder.layer.1"), ("gpt2", "transformer.h.0")])
@@ -229,3 +231,13 @@ def test_a_model_without_its_blocks_is_refused() -> None:
 
 def test_a_model_of_no_blocks_is_refused() -> None:
     assert "has no transformer blocks" in _refusal(tiny.model("bert", "lm", num_hidden_layers=0))
+
+
+def test_a_matrix_that_no_listed_layer_owns_is_refused_by_its_name() -> None:
+    model = tiny.model("bert", "lm")
+    model.get_submodule("bert.encoder.layer.1").register_parameter("gate", nn.Parameter(torch.zeros(2, 2)))
+    assert _refusal(model) == "block bert.encoder.layer.1 holds matrices that are not understood: gate"
+    model = tiny.model("bert", "lm")
+    query = model.get_submodule("bert.encoder.layer.1.attention.self.query")
+    query.register_parameter("lora", nn.Parameter(torch.zeros(2, 2)))
+    assert _refusal(model).endswith("not understood: attention.self.query.lora")

@@ -127,6 +127,14 @@ def test_a_sharded_checkpoint_loads_and_half_of_one_does_not(tmp_path: Path, doo
     assert f"{tmp_path}: half downloaded, 1 of {len(shards)} shards missing ({shards[1].name}" in message
 
 
+def test_whole_weights_go_before_an_index_left_over(tmp_path: Path) -> None:
+    """As transformers reads such a folder."""
+    tiny.save(tmp_path, "bert", "lm")
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-1-of-2.safetensors"}}')
+    hub.check(str(tmp_path))
+    assert torch.equal(tiny.logits(_load(tmp_path).model), tiny.logits(tiny.model("bert", "lm")))
+
+
 @pytest.mark.parametrize("index", ['{"weight_map": ["a"]}', "{}", "[]", "{", '{"weight_map": {"a": 1}}'])
 def test_an_index_that_is_none_is_refused(tmp_path: Path, door: Callable[[str], object], index: str) -> None:
     (tiny.save(tmp_path, "bert", "lm") / "model.safetensors").unlink()
@@ -161,9 +169,7 @@ def test_a_folder_without_config_is_refused(tmp_path: Path, door: Callable[[str]
     "content", [b"{", b"[]", b"\xff\xfe", b'"bert"', b"[" * 100_000], ids=["cut", "list", "bytes", "string", "deep"]
 )
 @PREFIXES
-def test_a_broken_config_is_refused(
-    tmp_path: Path, door: Callable[[str], object], prefix: str, content: bytes
-) -> None:
+def test_a_broken_config_is_refused(tmp_path: Path, door: Callable[[str], object], prefix: str, content: bytes) -> None:
     (tiny.save(tmp_path, "bert", "lm") / "config.json").write_bytes(content)
     message = tiny.refusal(ModelNotLoaded, lambda: door(f"{prefix}{tmp_path}"))
     assert message.startswith(f"{prefix}{tmp_path}: config.json ")
@@ -223,25 +229,24 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
     tiny.edit_json(tiny.save(tmp_path, "bert", "lm") / "config.json", intermediate_size=40)
     message = tiny.refusal(ModelNotLoaded, lambda: _load(tmp_path))
     first = "bert.encoder.layer.0.intermediate.dense.bias is (48,) where config.json wants (40,)"
-    assert message == f"{tmp_path}: 6 weights do not fit its configuration: {first}"
+    assert message.startswith(f"{tmp_path}: {first}, and 5 more weights do not fit;")
 
 
 @pytest.mark.parametrize(
-    ("family", "lost"),
+    ("family", "lost", "said"),
     [
-        ("bert", "bert.encoder.layer.1.output.dense.weight"),
-        ("gpt2", "transformer.h.0.ln_1.bias"),
-        ("gpt2", "transformer.wte.weight"),  # and with it the tied head
-        ("bart", "model.decoder.layers.1.fc2.weight"),
-        ("bart", "model.shared.weight"),
+        ("bert", "bert.encoder.layer.1.output.dense.weight", "bert.encoder.layer.1.output.dense.weight"),
+        ("gpt2", "transformer.h.0.ln_1.bias", "transformer.h.0.ln_1.bias"),
+        ("gpt2", "transformer.wte.weight", "transformer.wte.weight and 1 more weights"),  # the head is tied to it
+        ("bart", "model.decoder.layers.1.fc2.weight", "model.decoder.layers.1.fc2.weight"),
+        ("bart", "model.shared.weight", "model.decoder.embed_tokens.weight and 3 more weights"),  # all one matrix
     ],
 )
-def test_a_body_that_lacks_a_weight_is_not_made_up(tmp_path: Path, family: str, lost: str) -> None:
+def test_a_body_that_lacks_a_weight_is_not_made_up(tmp_path: Path, family: str, lost: str, said: str) -> None:
     saved = tiny.save(tmp_path, family, "lm")
     _change_weights(saved, lambda weights: {name: w for name, w in weights.items() if name != lost})
     message = tiny.refusal(ModelNotLoaded, lambda: _load(tmp_path))
-    assert message.startswith(f"{tmp_path}: the checkpoint lacks ")
-    assert lost.partition(".")[2] in message or family == "bart"  # BART reports a tied embedding by another name
+    assert message.startswith(f"{tmp_path}: the checkpoint lacks {said};")
 
 
 @pytest.mark.parametrize(
@@ -269,7 +274,7 @@ def test_code_beside_the_weights_is_not_run(tmp_path: Path) -> None:
     code = f"open({str(trace)!r}, 'w').close()\n"
     (tmp_path / "model" / "code.py").write_text(code)
     classes = ("AutoConfig", "AutoModel", "AutoModelForMaskedLM")
-    tiny.edit_json(tmp_path / "model" / "config.json", auto_map={name: "code.Own" for name in classes})
+    tiny.edit_json(tmp_path / "model" / "config.json", auto_map=dict.fromkeys(classes, "code.Own"))
     tiny.edit_json(tmp_path / "model" / "tokenizer_config.json", auto_map={"AutoTokenizer": ["code.Own", "code.Own"]})
     hub.check(str(tmp_path / "model"))
     loaded = _load(tmp_path / "model")
@@ -288,7 +293,7 @@ def test_code_beside_the_weights_is_not_run(tmp_path: Path) -> None:
 def test_the_tokenizer_is_the_one_beside_the_weights(tmp_path: Path, family: str) -> None:
     tiny.add_tokenizer(tiny.save(tmp_path, family, "lm"), family)
     tokenizer = _load(tmp_path).tokenizer()
-    assert tokenizer.decode(tokenizer("the film")["input_ids"], skip_special_tokens=True).strip() == "the film"
+    assert str(tokenizer.decode(tokenizer("the film")["input_ids"], skip_special_tokens=True)).strip() == "the film"
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
@@ -509,7 +514,7 @@ def test_random_weights_have_no_tokenizer(tmp_path: Path) -> None:
         ("a\nb", "names no model"),
         ("a\0b", "names no model"),
         ("owner/name with spaces", "is no hub id"),
-        ("eigentümer/模型", "is no hub id"),
+        ("eigentümer/模型", "is no"),  # hub id, says a newer client; an older one asks the hub for it
         ("a/b/c", "is no hub id"),
         ("random:random:gpt2", "is no hub id"),
         ("nonsense", "is not in the local cache"),

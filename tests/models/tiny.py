@@ -59,7 +59,8 @@ def model(family: str, task: str, **changes: Any) -> transformers.PreTrainedMode
     with torch.random.fork_rng():
         torch.manual_seed(1)
         built: transformers.PreTrainedModel = getattr(transformers, CLASSES[family, task])(config(family, **changes))
-    return built.eval()
+    built.eval()
+    return built
 
 
 def save(folder: Path, family: str, task: str, **changes: Any) -> Path:
