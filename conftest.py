@@ -37,9 +37,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def task() -> str:
+def task(bench: Bench, model: str) -> str:
     """The task whose head the model has, where a question does not span tasks."""
-    return "lm"
+    return bench.main_task(model)
 
 
 @pytest.fixture

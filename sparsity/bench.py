@@ -53,6 +53,9 @@ class Bench:
     """(model, workload) → (weights bytes, peak bytes) of the dense model."""
     models: dict[str, record.Model] = field(default_factory=dict)
     """What each reference turned out to be, for the result file."""
+    refused: dict[tuple[str, str], Refused] = field(default_factory=dict)
+    """Models that lack the head of a task."""
+    main_tasks: dict[str, str] = field(default_factory=dict)
 
     def threads(self) -> int:
         """Threads that torch computes with."""
@@ -77,14 +80,32 @@ class Bench:
             torch.set_num_threads(self.threads())
             for other in [k for k in self.subjects if k[0] != reference]:
                 del self.subjects[other]
-            dtype = getattr(torch, self.options.dtype)
-            with self.showing():
-                loaded = hub.load(reference, task, dtype, torch.device(self.options.device))
+            dtype, device = getattr(torch, self.options.dtype), torch.device(self.options.device)
+            if key in self.refused:  # as it was when it was loaded for nothing
+                raise self.refused[key]
+            quick = reference in embedded.NAMES
+            try:
+                with contextlib.nullcontext() if quick else self.showing():
+                    loaded = hub.load(reference, task, dtype, device)
+            except Refused as refusal:
+                self.refused[key] = refusal
+                raise
             self.subjects[key] = Subject(loaded, prune.workspace(loaded.model))
-            if task == "lm":  # the model that latency and memory are measured on
+            if task == "lm" or reference not in self.models:  # with which head latency and memory are measured
                 kind = type(loaded.model).__name__
                 self.models[reference] = record.Model(kind, loaded.source, loaded.source == "embedded")
         return self.subjects[key]
+
+    def main_task(self, reference: str) -> str:
+        """The task whose head latency and memory are measured with: "lm", or "classification" for a mere classifier."""
+        if reference not in self.main_tasks:
+            try:
+                self.subject(reference, "lm")
+                self.main_tasks[reference] = "lm"
+            except Refused:  # no language-modelling head
+                self.subject(reference, "classification")
+                self.main_tasks[reference] = "classification"
+        return self.main_tasks[reference]
 
     def pruned(self, subject: Subject, recipe: Recipe) -> PrunedModel:
         """The subject's workspace, pruned by the recipe."""
@@ -128,7 +149,7 @@ class Bench:
         """(weights, peak of a forward pass) of the dense model, bytes; measured once for each workload."""
         key = (reference, text)
         if key not in self.dense_memory:
-            model = self.subject(reference, "lm").loaded.model
+            model = self.subject(reference, self.main_task(reference)).loaded.model
             peak = memory.peak_memory(forward_of(model, text), self.options.device)
             self.dense_memory[key] = (memory.resident_bytes(model), peak.bytes)
         return self.dense_memory[key]

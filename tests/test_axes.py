@@ -14,7 +14,7 @@ from sparsity.methods import METHODS
 from sparsity.options import Options, parse
 
 PRUNED = ("model", "method", "pattern", "scope", "seed", "sparsity")
-ASKED = {
+ASKED: dict[str, list[tuple[str, ...]]] = {
     "weights": [("model",)],
     "pruning": [PRUNED],
     "latency": [(*PRUNED, "format", "workload")],

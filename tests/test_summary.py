@@ -24,10 +24,9 @@ def rows(*records: Record) -> list[list[str]]:
 
 
 def test_everything_of_one_cell_is_in_one_line() -> None:
-    assert rows(Record(CELL, latency=LATENCY), Record(CELL, memory=MEMORY), Record(CELL, quality=NLL)) == [
-        ["bert · l1 · layer · 0.5 · dense · 8x64", "12.50 [12.00, 13.10]", "1.48", "2.35", "same"]
-        + ["ppl 7.39 (+0.012 ± 0.004)", "kept"]
-    ]
+    (row,) = rows(Record(CELL, latency=LATENCY), Record(CELL, memory=MEMORY), Record(CELL, quality=NLL))
+    assert row[:2] == ["bert · l1 · layer · 0.5 · dense · 8x64", "12.50 [12.00, 13.10]"]
+    assert row[2:] == ["1.48", "2.35", "same", "ppl 7.39 (+0.012 ± 0.004)", "kept"]
 
 
 def test_what_names_only_the_axes_that_apply_joins_its_cell() -> None:

@@ -83,7 +83,8 @@ def _cpu_peak(function: Callable[[], object]) -> Peak:
     import torch
     from torch.profiler import ProfilerActivity, profile, record_function
 
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+    # acc_events: there is one cycle, but without it torch 2.11 warns that it forgets between cycles
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiled:
         torch.empty(1)
         function()
         with record_function(_MEASURED):

@@ -164,6 +164,9 @@ def _checkpoint(reference: str, folder: Path, task: str, dtype: torch.dtype) -> 
     family = _family(reference, folder)
     _refuse_incomplete(reference, folder)
     auto = getattr(transformers, family.auto_class if task == "lm" else "AutoModelForSequenceClassification")
+    logging = transformers.utils.logging
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # it would print a page on what is refused below in a line
     try:
         model, report = auto.from_pretrained(
             folder,
@@ -176,6 +179,8 @@ def _checkpoint(reference: str, folder: Path, task: str, dtype: torch.dtype) -> 
         )
     except Exception as error:
         raise ModelNotLoaded(f"{reference}: its weights cannot be loaded: {_one_line(error)}") from None
+    finally:
+        logging.set_verbosity(verbosity)
     _refuse_wrong_shapes(reference, report["mismatched_keys"])
     _refuse_missing_weights(reference, task, model, set(report["missing_keys"]))
     if task == "classification" and model.config.pad_token_id is None:

@@ -194,9 +194,9 @@ def test_garbage_of_the_caller_is_not_the_functions() -> None:
 def test_a_profiler_without_memory_events_is_refused_and_not_a_peak_of_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     real = torch.profiler.profile
 
-    def deaf(*, activities: Any, profile_memory: bool) -> Any:
+    def deaf(*, profile_memory: bool, **settings: Any) -> Any:
         assert profile_memory
-        return real(activities=activities, profile_memory=False)
+        return real(profile_memory=False, **settings)
 
     monkeypatch.setattr(torch.profiler, "profile", deaf)
     with pytest.raises(Refused, match="no memory events"):
@@ -262,11 +262,12 @@ def test_resident_counts_all_three_tensors_of_torchs_reparametrisation() -> None
     assert memory.resident_bytes(module) == 48 + 12
 
 
-@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta:UserWarning")  # torch's word on every CSR
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta:UserWarning")  # torch's words on every CSR
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled:UserWarning")
 def test_resident_counts_indices_and_values_of_csr() -> None:
     module = nn.Module()
     crow, columns, values = torch.tensor([0, 2, 2, 3]), torch.tensor([1, 3, 0]), torch.tensor([1.0, 2.0, 3.0])
-    csr = torch.sparse_csr_tensor(crow, columns, values, (3, 4), check_invariants=True)
+    csr = torch.sparse_csr_tensor(crow, columns, values, (3, 4))
     module.weight = nn.Parameter(csr, requires_grad=False)
     assert memory.resident_bytes(module) == 4 * 8 + 3 * 8 + 3 * 4
 

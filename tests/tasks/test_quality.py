@@ -35,7 +35,9 @@ def test_the_manifest_tells_the_truth(name: str, task: str) -> None:
     # Other processors round otherwise: a hundredth of a nat, and three documents of a thousand.
     tolerance = 0.01 if task == "lm" else 0.003
     assert scores.estimate.value == pytest.approx(said[scores.metric], abs=tolerance)
-    assert data.floor(scores) == pytest.approx(said["floor"], abs=1e-9) if "floor" in said else data.floor(scores) is None
+    assert (
+        data.floor(scores) == pytest.approx(said["floor"], abs=1e-9) if "floor" in said else data.floor(scores) is None
+    )
 
 
 def test_gpt2_stands_above_its_exact_floor_and_near_it() -> None:

@@ -1,0 +1,275 @@
+"""What a run keeps between its tests: loaded once, pruned from an untouched dense copy, scored once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sparsity import bench as benches
+from sparsity.bench import CONTROL, Bench
+from sparsity.errors import BadValue, Refused
+from sparsity.measure import machine, memory
+from sparsity.models import embedded, hub
+from sparsity.options import Options
+from sparsity.prune import Recipe
+from sparsity.tasks import metrics, quality
+
+L1, RANDOM = Recipe("l1", 0.5), Recipe("random", 0.5, seed=1)
+IMPOSSIBLE = Recipe("l1", 0.9999999)
+"""Leaves whole layers without a weight."""
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """A bench sets how many threads torch computes with."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """(reference, task) of each model that is really loaded."""
+    made: list[tuple[str, str]] = []
+    load = hub.load
+
+    def counted(reference: str, task: str, *rest: Any) -> hub.Loaded:
+        made.append((reference, task))
+        return load(reference, task, *rest)
+
+    monkeypatch.setattr(hub, "load", counted)
+    return made
+
+
+@dataclass
+class FakeTask:
+    """Scores a model by its first prunable weights, and counts how often it is asked."""
+
+    name: str
+    evaluated: list[float] = field(default_factory=list)
+
+    def evaluate(self, model: Any) -> quality.Scores:
+        weight = model.transformer.h[0].mlp.c_fc.weight
+        self.evaluated.append(float((weight == 0).double().mean()))
+        values = np.asarray([1.0, 2.0]) + self.evaluated[-1]
+        return quality.Scores("mean_nll", metrics.Estimate(float(values.mean()), 0.1), values, np.ones(2))
+
+    def floor(self, scores: quality.Scores) -> None:
+        return None
+
+
+@pytest.fixture
+def tasks(monkeypatch: pytest.MonkeyPatch) -> list[FakeTask]:
+    """The tasks that were built."""
+    built: list[FakeTask] = []
+
+    def build(name: str, model: Any, tokenizer: Any, objective: str, count: int, seed: int) -> FakeTask:
+        assert (objective, count) == ("causal", 20)
+        built.append(FakeTask(name))
+        return built[-1]
+
+    monkeypatch.setattr(quality, "build", build)
+    return built
+
+
+def new(**settings: Any) -> Bench:
+    return Bench(Options(threads=1, documents=20, **settings))
+
+
+def state(model: Any) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    assert first.keys() == second.keys()
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_model_is_loaded_once_however_many_cells_ask(loads: list[tuple[str, str]], tasks: list[FakeTask]) -> None:
+    bench = new()
+    subject = bench.subject("gpt2", "lm")
+    for recipe in (L1, RANDOM, L1):
+        bench.pruned(bench.subject("gpt2", "lm"), recipe)
+        bench.quality("gpt2", "lm", recipe)
+    bench.dense_bytes("gpt2", "1x4")
+    assert bench.subject("gpt2", "lm") is subject
+    assert loads == [("gpt2", "lm")]
+    assert len(tasks) == 1
+
+
+def test_each_task_has_its_own_head_and_another_model_takes_the_place(loads: list[tuple[str, str]]) -> None:
+    bench = new()
+    bench.subject("gpt2", "lm")
+    bench.subject("gpt2", "classification")
+    assert set(bench.subjects) == {("gpt2", "lm"), ("gpt2", "classification")}
+    bench.subject("bert", "lm")
+    assert set(bench.subjects) == {("bert", "lm")}
+    assert loads == [("gpt2", "lm"), ("gpt2", "classification"), ("bert", "lm")]
+    assert set(bench.models) == {"gpt2", "bert"}
+    assert (bench.models["gpt2"].class_name, bench.models["gpt2"].source) == ("GPT2LMHeadModel", "embedded")
+    assert bench.models["gpt2"].demonstration
+
+
+def test_a_score_is_computed_once_and_outlives_its_model(loads: list[tuple[str, str]], tasks: list[FakeTask]) -> None:
+    bench = new()
+    first = bench.score("gpt2", "lm", L1)
+    assert bench.score("gpt2", "lm", L1) is first
+    assert bench.score("gpt2", "lm", RANDOM) is not first
+    bench.subject("bert", "lm")
+    assert bench.score("gpt2", "lm", L1) is first
+    assert [len(task.evaluated) for task in tasks] == [2]
+    assert loads == [("gpt2", "lm"), ("bert", "lm")]
+
+
+def test_quality_compares_the_pruned_model_with_dense(tasks: list[FakeTask]) -> None:
+    found = new().quality("gpt2", "lm", L1)
+    assert tasks[0].evaluated == [0.5, 0.0]  # the layer is half pruned, then whole
+    assert (found.value, found.dense_value, found.delta) == (2.0, 1.5, 0.5)
+
+
+def test_quality_of_the_control_is_dense_itself(tasks: list[FakeTask]) -> None:
+    found = new().quality("gpt2", "lm", CONTROL)
+    assert tasks[0].evaluated == [0.0]
+    assert (found.value, found.dense_value, found.delta, found.delta_stderr) == (1.5, 1.5, 0.0, 0.0)
+
+
+def test_a_curve_begins_with_dense_ascends_and_has_no_point_for_what_is_refused(tasks: list[FakeTask]) -> None:
+    recipes = [IMPOSSIBLE, Recipe("l1", 0.75), Recipe("l1", 0.25)]
+    curve = new().curve("gpt2", "lm", recipes)
+    assert [point.sparsity for point in curve] == [0.0, 0.25, 0.75]
+    assert tasks[0].evaluated == [0.0, 0.25, 0.75]
+
+
+def test_dense_is_bit_for_bit_what_was_loaded_after_any_pruning() -> None:
+    bench = new()
+    subject = bench.subject("gpt2", "lm")
+    before = state(subject.loaded.model)
+    for recipe in (L1, RANDOM, Recipe("l1", 0.9, scope="global")):
+        pruned = bench.pruned(subject, recipe)
+        assert not same(before, state(pruned.model))
+    with pytest.raises(Refused):
+        bench.pruned(subject, IMPOSSIBLE)
+    assert same(before, state(subject.loaded.model))
+    restored = bench.pruned(subject, CONTROL)
+    assert same(before, state(restored.model))
+    assert restored.removed == 0
+
+
+def test_a_recipe_is_carried_out_once_in_a_row_and_always_from_dense() -> None:
+    bench = new()
+    subject = bench.subject("gpt2", "lm")
+    first = bench.pruned(subject, L1)
+    alone = state(first.model)
+    assert bench.pruned(subject, L1) is first
+    bench.pruned(subject, Recipe("l1", 0.9))
+    again = bench.pruned(subject, L1)
+    assert again is not first
+    assert same(alone, state(again.model))
+    assert again.removed == first.removed
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        pytest.param(IMPOSSIBLE, id="empty layers"),
+        pytest.param(Recipe("none", 0.5), id="sparsity of the control"),
+        pytest.param(Recipe("none", 0.0, scope="global"), id="scope of the control"),
+    ],
+)
+def test_a_refused_recipe_leaves_the_bench_usable(refused: Recipe) -> None:
+    bench = new()
+    subject = bench.subject("gpt2", "lm")
+    expected = state(bench.pruned(subject, L1).model)
+    with pytest.raises(Refused):
+        bench.pruned(subject, refused)
+    assert subject.current is None  # the workspace may hold half of it
+    assert same(expected, state(bench.pruned(subject, L1).model))
+
+
+def test_bytes_of_dense_are_measured_once_for_each_workload(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[str] = []
+    peak_memory = memory.peak_memory
+
+    def counted(function: Any, device: str) -> Any:
+        measured.append(device)
+        return peak_memory(function, device)
+
+    monkeypatch.setattr(memory, "peak_memory", counted)
+    bench = new()
+    small, large = bench.dense_bytes("gpt2", "1x4"), bench.dense_bytes("gpt2", "2x8")
+    assert bench.dense_bytes("gpt2", "1x4") == small
+    assert measured == ["cpu", "cpu"]
+    parameters = sum(p.numel() for p in bench.subject("gpt2", "lm").loaded.model.parameters())
+    assert small[0] == large[0] >= 4 * parameters
+    assert large[1] > small[1] > 0
+
+
+def test_a_forward_pass_has_the_shape_of_its_workload_and_no_gradient() -> None:
+    model = new().subject("gpt2", "lm").loaded.model
+    forward = benches.forward_of(model, "3x5")
+    logits: Any = forward()
+    assert logits.shape == (3, 5, model.config.vocab_size)
+    assert not logits.requires_grad
+    assert torch.equal(logits, benches.forward_of(model, "3x5")())  # type: ignore[arg-type]  # object, for whoever times it
+
+
+def test_options_reach_the_model_and_torch() -> None:
+    bench = Bench(Options(threads=1, dtype="bfloat16"))
+    assert bench.subject("gpt2", "lm").loaded.model.dtype is torch.bfloat16
+    assert torch.get_num_threads() == bench.threads() == 1
+
+
+def test_without_an_option_threads_are_the_physical_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "physical_cores", lambda: 7)
+    assert Bench(Options()).threads() == 7
+
+
+@pytest.mark.parametrize(("device", "there"), [("cuda", 0), ("cuda:2", 2)])
+def test_a_device_that_is_not_there_is_refused_with_what_is(
+    monkeypatch: pytest.MonkeyPatch, device: str, there: int
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    with pytest.raises(BadValue, match=f"device {device}: torch finds {there} CUDA devices here"):
+        new(device=device).check_device()
+
+
+@pytest.mark.parametrize(("device", "there"), [("cpu", 0), ("cuda", 1), ("cuda:1", 2)])
+def test_a_device_that_is_there_is_accepted(monkeypatch: pytest.MonkeyPatch, device: str, there: int) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    new(device=device).check_device()
+
+
+def test_loading_shows_its_progress(loads: list[tuple[str, str]]) -> None:
+    shown: list[int] = []
+
+    @contextlib.contextmanager
+    def showing() -> Iterator[None]:
+        before = len(loads)
+        yield
+        shown.append(len(loads) - before)
+
+    bench = Bench(Options(threads=1), showing=showing)
+    bench.subject("gpt2", "lm")  # embedded: there in no time
+    assert shown == []
+    folder = str(embedded.FOLDER / "gpt2" / "lm")
+    bench.subject(folder, "lm")
+    bench.subject(folder, "lm")
+    assert shown == [1]
+
+
+def test_a_mere_classifier_is_measured_with_its_own_head(loads: list[tuple[str, str]]) -> None:
+    folder = str(embedded.FOLDER / "bert" / "classification")
+    bench = Bench(Options())
+    assert bench.main_task("bert") == "lm"
+    assert bench.main_task(folder) == "classification"
+    assert bench.models[folder].class_name == "BertForSequenceClassification"
+    with pytest.raises(Refused, match="no language-modelling head"):
+        bench.subject(folder, "lm")
+    assert bench.main_task(folder) == "classification"
+    assert loads == [("bert", "lm"), (folder, "lm"), (folder, "classification")]
