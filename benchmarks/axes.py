@@ -134,7 +134,7 @@ def _pruned(model: str, grid: Grid) -> list[dict[str, Scalar]]:
         row: dict[str, Scalar] = dict(zip(names, values, strict=True))
         if not METHODS[str(row["method"])].stochastic:
             row["seed"] = None
-        elif row["scope"] == "global":
+        elif row["scope"] == "global" and "layer" in grid.scopes:
             continue  # chance treats all layers alike: the same question asked twice
         rows.append({"model": model, **row})
     return rows

@@ -7,9 +7,6 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import torch
-from torch.nn.utils import prune as torch_prune
-
 from sparsity import prune
 from sparsity.mask import pruned_count
 from sparsity.measure.memory import peak_memory
@@ -17,6 +14,7 @@ from sparsity.models.architecture import PrunableLayer, prunable_layers
 from sparsity.record import Pruned
 
 if TYPE_CHECKING:
+    import torch
     from pytest_benchmark.fixture import BenchmarkFixture
 
     from sparsity.bench import Bench, Subject
@@ -84,6 +82,8 @@ def _assert_as_torch(record: Recorder, bench: Bench, subject: Subject, ours: pru
 
 def _prune_with_torch(layers: list[PrunableLayer], recipe: prune.Recipe) -> list[torch.Tensor]:
     """The way of torch itself, masks folded in; returns them as `(out_features, in_features)`."""
+    from torch.nn.utils import prune as torch_prune
+
     if recipe.scope == "global":
         parameters = [(layer.module, "weight") for layer in layers]
         torch_prune.global_unstructured(parameters, torch_prune.L1Unstructured, amount=recipe.sparsity)

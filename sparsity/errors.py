@@ -22,7 +22,7 @@ class UnknownName(SparsityError):
         names = list(known)
         nearest = difflib.get_close_matches(name, names, n=1)
         hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-        super().__init__(f"unknown {kind} {name!r}{hint} Known: {', '.join(names)}")
+        super().__init__(f"unknown {kind} {name!r}{hint or '.'} Known: {', '.join(names)}")
 
 
 class BadValue(SparsityError):

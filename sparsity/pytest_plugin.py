@@ -236,7 +236,7 @@ def _reason(report: pytest.TestReport) -> str | None:
         return str(report.longrepr[2]).removeprefix("Skipped: ")
     crash = getattr(report.longrepr, "reprcrash", None)
     text = str(crash.message if crash else report.longrepr).strip()
-    return text.splitlines()[0].removeprefix("Failed: ") if text else None
+    return text.splitlines()[0].removeprefix("Failed: ").removeprefix("AssertionError: ") if text else None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -313,7 +313,8 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """One compact table of all that was measured."""
-    if table := summary.table(config.stash[STATE].records):
+    """What was measured, in two compact tables, and what was not."""
+    state = config.stash[STATE]
+    if found := summary.text(state.records, state.not_measured):
         terminalreporter.section("sparsity")
-        terminalreporter.write_line(table)
+        terminalreporter.write_line(found)

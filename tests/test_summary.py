@@ -1,70 +1,116 @@
-"""The table that ends a run: one line a cell, a dash for what was not measured and never a zero."""
+"""What ends a run: a line a cell, a line a curve, a dash for what was not measured and never a zero."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 
-from sparsity.record import Cell, Latency, Memory, Pruned, Quality, Record
-from sparsity.summary import table
+from sparsity.record import Cell, Latency, Memory, NotMeasured, Pruned, Quality, Record
+from sparsity.summary import costs, missing, quality, text
 
 CELL = Cell("bert", "l1", "unstructured", "layer", 0.5, "dense", workload="8x64", dtype="float32")
 LATENCY = Latency(0.0125, 0.012, 0.0131, 20, "inconclusive")
 MEMORY = Memory(1_480_000, 2_345_678, "cpu profiler", verdict="same")
 NLL = Quality("mean_nll", 2.0, 0.1, 100, 7.389, delta=0.0123, delta_stderr=0.004, verdict="kept")
 ACCURACY = Quality("accuracy", 0.8125, 0.01, 100, delta=-0.034, delta_stderr=0.005, verdict="lost")
+CURVE = Cell("bert", "l1", "unstructured", "layer", 0.5, task="lm", dtype="float32")
+CONTROL = Cell("bert", "none", sparsity=0.0, task="lm", dtype="float32")
 DASH = "–"
 
 
-def rows(*records: Record) -> list[list[str]]:
+def rows(table: str) -> list[list[str]]:
     """The cells of each line; columns are two spaces apart at least."""
-    lines = table(records).splitlines()[2:]
-    return [[part.strip() for part in line.split("  ") if part.strip()] for line in lines]
+    return [re.split(r"\s{2,}", line.strip()) for line in table.splitlines()[2:]]
 
 
-def test_everything_of_one_cell_is_in_one_line() -> None:
-    (row,) = rows(Record(CELL, latency=LATENCY), Record(CELL, memory=MEMORY), Record(CELL, quality=NLL))
-    assert row[:2] == ["bert · l1 · layer · 0.5 · dense · 8x64", "12.50 [12.00, 13.10]"]
-    assert row[2:] == ["1.48", "2.35", "same", "ppl 7.39 (+0.012 ± 0.004)", "kept"]
+def header(table: str) -> list[str]:
+    return re.split(r"\s{2,}", table.splitlines()[0].strip())
 
 
-def test_what_names_only_the_axes_that_apply_joins_its_cell() -> None:
-    bare = replace(CELL, pattern=None, dtype=None)
-    assert rows(Record(bare, memory=MEMORY), Record(CELL, latency=LATENCY)) == rows(
-        Record(CELL, memory=MEMORY, latency=LATENCY)
-    )
+def test_costs_of_one_cell_are_in_one_line() -> None:
+    (row,) = rows(costs([Record(CELL, latency=LATENCY), Record(CELL, memory=MEMORY)]))
+    assert row == [
+        "bert · l1 · layer · 0.5 · dense · 8x64",
+        "12.50 [12.00, 13.10]",
+        "inconclusive",
+        "1.48",
+        "2.35",
+        "same",
+    ]
 
 
-@pytest.mark.parametrize("change", [{"sparsity": 0.9}, {"format": "masked"}, {"seed": 1}, {"task": "lm"}])
+@pytest.mark.parametrize("change", [{"sparsity": 0.9}, {"format": "masked"}, {"seed": 1}, {"pattern": "2:4"}])
 def test_another_choice_on_any_axis_is_another_line(change: dict[str, object]) -> None:
     other = replace(CELL, **change)  # type: ignore[arg-type]  # each change is of its field's type
-    assert len(rows(Record(CELL, latency=LATENCY), Record(other, memory=MEMORY))) == 2
+    assert len(rows(costs([Record(CELL, latency=LATENCY), Record(other, memory=MEMORY)]))) == 2
 
 
-@pytest.mark.parametrize(
-    ("record", "expected"),
-    [
-        (Record(CELL, latency=LATENCY), ["12.50 [12.00, 13.10]", *5 * [DASH]]),
-        (Record(CELL, memory=MEMORY), [DASH, "1.48", "2.35", "same", DASH, DASH]),
-        (Record(CELL, memory=replace(MEMORY, verdict=None)), [DASH, "1.48", "2.35", DASH, DASH, DASH]),
-        (Record(CELL, quality=ACCURACY), [*4 * [DASH], "81.2 % (-3.4 ± 0.5)", "lost"]),
-        (Record(CELL, quality=replace(NLL, delta=None)), [*4 * [DASH], "ppl 7.39", DASH]),
-        (Record(CELL, quality=replace(NLL, perplexity=None, value=812.5)), None),
-    ],
-)
-def test_what_was_not_measured_is_a_dash(record: Record, expected: list[str] | None) -> None:
-    (row,) = rows(record)
-    expected = expected or [*4 * [DASH], "812.50 nats (+0.012 ± 0.004)", "kept"]
-    assert row[1:] == expected
-
-
-def test_cells_without_anything_to_show_make_no_table() -> None:
-    assert table([]) == ""
-    assert table([Record(CELL, pruned=Pruned(0.5, 0.4, 10, 12)), Record(CELL, outcome="failed", reason="why")]) == ""
+def test_costs_that_were_not_measured_are_dashes() -> None:
+    assert rows(costs([Record(CELL, latency=LATENCY)]))[0][3:] == [DASH, DASH, DASH]
+    assert rows(costs([Record(CELL, memory=MEMORY)]))[0][1:3] == [DASH, DASH]
+    assert rows(costs([Record(CELL, memory=replace(MEMORY, verdict=None))]))[0][-1] == DASH
 
 
 def test_cells_stand_in_the_order_in_which_they_were_measured() -> None:
     cells = [replace(CELL, sparsity=sparsity) for sparsity in (0.9, 0.1, 0.5)]
-    found = rows(*(Record(cell, latency=LATENCY) for cell in cells), *(Record(cell, memory=MEMORY) for cell in cells))
-    assert [row[0].split(" · ")[3] for row in found] == ["0.9", "0.1", "0.5"]
+    records = [*(Record(c, latency=LATENCY) for c in cells), *(Record(c, memory=MEMORY) for c in cells)]
+    assert [row[0].split(" · ")[3] for row in rows(costs(records))] == ["0.9", "0.1", "0.5"]
+
+
+def test_a_curve_is_a_line_with_dense_first_and_sparsities_ascending() -> None:
+    records = [
+        Record(replace(CURVE, sparsity=0.9), quality=replace(NLL, value=5.0, verdict="lost")),
+        Record(CONTROL, quality=replace(NLL, value=1.0)),
+        Record(CURVE, quality=NLL),
+        Record(replace(CURVE, scope="global"), quality=replace(NLL, verdict="inconclusive")),
+    ]
+    table = quality(records)
+    assert header(table) == ["model", "metric", "pruned by", "dense", "0.5", "0.9"]
+    assert rows(table) == [
+        ["bert", "perplexity", "l1 · layer", "2.72", "7.39 kept", "148 lost"],
+        ["bert", "perplexity", "l1 · global", "2.72", "7.39 inconclusive", DASH],
+    ]
+
+
+def test_accuracy_and_perplexity_are_lines_of_their_own_in_their_units() -> None:
+    classified = replace(CURVE, task="classification")
+    table = quality([Record(CURVE, quality=NLL), Record(classified, quality=ACCURACY)])
+    assert [row[1:] for row in rows(table)] == [
+        ["perplexity", "l1 · layer", DASH, "7.39 kept"],
+        ["accuracy %", "l1 · layer", DASH, "81.2 lost"],
+    ]
+
+
+def test_seeds_are_their_mean_with_a_verdict_where_they_agree() -> None:
+    cells = [replace(CURVE, method="random", seed=seed, task="classification") for seed in (0, 1)]
+    pair = [replace(ACCURACY, value=0.6), replace(ACCURACY, value=0.8)]
+    agreed = [Record(cell, quality=each) for cell, each in zip(cells, pair, strict=True)]
+    assert rows(quality(agreed))[0][-1] == "70.0 lost"
+    mixed = [agreed[0], Record(cells[1], quality=replace(pair[1], verdict="kept"))]
+    assert rows(quality(mixed))[0][-1] == "70.0 mixed"
+
+
+def test_a_perplexity_beyond_all_numbers_is_shown_as_a_power() -> None:
+    huge = replace(NLL, value=812.5, perplexity=None, verdict="lost")
+    assert rows(quality([Record(CURVE, quality=huge)]))[0][-1] == "e^812 lost"
+
+
+def test_dense_alone_is_shown_too() -> None:
+    assert rows(quality([Record(CONTROL, quality=replace(NLL, value=1.0))])) == [["bert", "perplexity", "none", "2.72"]]
+
+
+def test_what_was_not_measured_is_counted_by_reason() -> None:
+    items = [NotMeasured(CELL, f"t{i}", "skipped", "no head") for i in range(3)]
+    items.append(NotMeasured(CELL, "t", "failed", "got 1, should be 2"))
+    assert missing(items).splitlines() == [
+        "3 not measured, skipped: no head",
+        "1 not measured, failed: got 1, should be 2",
+    ]
+
+
+def test_nothing_to_show_is_nothing() -> None:
+    assert text([], []) == ""
+    assert text([Record(CELL, pruned=Pruned(0.5, 0.4, 10, 12)), Record(CELL, outcome="failed", reason="w")], []) == ""
+    assert "not measured" in text([], [NotMeasured(CELL, "t", "skipped", "why")])
