@@ -48,14 +48,15 @@ def quality(records: Iterable[Record]) -> str:
     points: dict[Curve, dict[float, list[Quality]]] = {}
     controls: dict[tuple[str, str], Quality] = {}
     for record in records:
-        if record.quality is None or record.cell.sparsity is None:
+        cell, sparsity = record.cell, record.cell.sparsity
+        if record.quality is None or sparsity is None:
             continue
-        cell, metric = record.cell, {"mean_nll": "perplexity", "accuracy": "accuracy %"}[record.quality.metric]
+        metric = {"mean_nll": "perplexity", "accuracy": "accuracy %"}[record.quality.metric]
         if cell.method == "none":
             controls[cell.model, metric] = record.quality
         else:
             curve = (cell.model, metric, _pruned_by(cell))
-            points.setdefault(curve, {}).setdefault(cell.sparsity, []).append(record.quality)
+            points.setdefault(curve, {}).setdefault(sparsity, []).append(record.quality)
     for model, metric in controls:
         if not any(curve[:2] == (model, metric) for curve in points):
             points[model, metric, "none"] = {}

@@ -67,8 +67,9 @@ def test_infilling_puts_one_mask_for_a_span_and_restores_the_text() -> None:
     ("objective", "missing"), [("masked", "mask"), ("infilling", "decoder_start"), ("causal", "start")]
 )
 def test_a_tokenizer_without_the_needed_token_is_refused(objective: str, missing: str) -> None:
+    special = lm.SpecialTokens(**{**SPECIAL._asdict(), missing: None})
     with pytest.raises(Refused, match="the tokenizer has no"):
-        lm.OBJECTIVES[objective](TEXT, SPECIAL._replace(**{missing: None}), Scripted(0.0))
+        lm.OBJECTIVES[objective](TEXT, special, Scripted(0.0))
 
 
 class Words:

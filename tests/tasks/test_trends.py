@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from sparsity.tasks import metrics, trends
 from sparsity.tasks.quality import Scores
@@ -23,8 +24,9 @@ def accuracy(value: float) -> Scores:
 
 def nll(value: float) -> Scores:
     """Documents of 5 to 14 tokens whose losses scatter about the value."""
-    tokens = 5.0 + np.arange(DOCUMENTS) % 10
-    losses = tokens * (value + 0.3 * np.sin(np.arange(DOCUMENTS)))
+    tokens: NDArray[np.float64] = 5.0 + np.arange(DOCUMENTS) % 10
+    scatter: NDArray[np.float64] = 0.3 * np.sin(np.arange(DOCUMENTS))
+    losses = tokens * (value + scatter)
     return Scores("mean_nll", metrics.ratio(losses, tokens), losses, tokens)
 
 
