@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from sparsity.tasks import metrics, trends
 from sparsity.tasks.quality import Scores
@@ -24,8 +23,8 @@ def accuracy(value: float) -> Scores:
 
 def nll(value: float) -> Scores:
     """Documents of 5 to 14 tokens whose losses scatter about the value."""
-    tokens: NDArray[np.float64] = 5.0 + np.arange(DOCUMENTS) % 10
-    scatter: NDArray[np.float64] = 0.3 * np.sin(np.arange(DOCUMENTS))
+    tokens = np.asarray(5.0 + np.arange(DOCUMENTS) % 10, dtype=np.float64)
+    scatter = np.asarray(0.3 * np.sin(np.arange(DOCUMENTS)), dtype=np.float64)
     losses = tokens * (value + scatter)
     return Scores("mean_nll", metrics.ratio(losses, tokens), losses, tokens)
 
