@@ -12,7 +12,6 @@ with its reason, any other is an error. Either way the result file lists it as n
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from sparsity.bench import Bench
 from sparsity.errors import Refused, SparsityError
 from sparsity.measure import machine
 from sparsity.models import hub
+from sparsity.progress import Progress
 from sparsity.record import (
     KEY,
     Cell,
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 CELL_AXES = frozenset(Cell.__dataclass_fields__)
 OURS = frozenset({"record", "bench"})
 """Fixtures by which a test is known as one of a benchmark's: a parameter may be called `model` anywhere."""
-PROGRESS_EVERY = 5.0
-"""Seconds between two lines of progress."""
 
 
 @dataclass
@@ -74,9 +72,8 @@ class RunState:
     bench: Bench
     records: list[Record] = field(default_factory=list)
     not_measured: list[NotMeasured] = field(default_factory=list)
-    started: float = 0.0
-    reported: float = 0.0
-    done: int = 0
+    progress: Progress | None = None
+    """None while nothing of ours runs."""
     unspanned: SparsityError | None = None
     """Why the cells could not be made."""
 
@@ -172,7 +169,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
                 hub.check(reference)
     except SparsityError as error:
         raise pytest.UsageError(str(error)) from None
-    state.started = state.reported = time.monotonic()
+    state.progress = Progress(session.testscollected)
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None:
         reporter.showfspath = False  # cells of one model stand together, so the file changes at every test
@@ -243,25 +240,16 @@ def _reason(report: pytest.TestReport) -> str | None:
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Every few seconds, a line that says how far the run is and how long it still takes."""
     result = yield
-    state = item.config.stash[STATE]
-    state.done += 1
-    now = time.monotonic()
+    counted = item.config.stash[STATE].progress
     reporter = item.config.pluginmanager.get_plugin("terminalreporter")
-    if state.started and now - state.reported >= PROGRESS_EVERY and reporter is not None:
-        state.reported = now
-        total = item.session.testscollected
-        left = (now - state.started) / state.done * (total - state.done)
-        where = Cell(**axes_of(item)) if axes_of(item) else item.name
-        reporter.ensure_newline()
-        if item.config.get_terminal_writer().width_of_current_line:  # dots, of which ensure_newline does not know
-            reporter.line("")
-        reporter.write_line(f"{state.done} of {total} · about {_duration(left)} left · {where}")
+    if counted is not None and reporter is not None:
+        axes = axes_of(item)
+        if line := counted.advance(Cell(**axes) if axes else item.name):
+            reporter.ensure_newline()
+            if item.config.get_terminal_writer().width_of_current_line:  # dots, of which ensure_newline does not know
+                reporter.line("")
+            reporter.write_line(line)
     return result
-
-
-def _duration(seconds: float) -> str:
-    whole = round(seconds)
-    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ LEVELS: dict[str, int] = {
     "mask": 1, "calibration": 1, "workload": 1, "models": 1, "tasks": 1, "measure": 1,
     "methods": 2, "formats": 2, "blueprint": 2, "distribution": 2,
     "prune": 3, "execution": 3, "train_embedded": 3,
-    "options": 4, "bench": 4, "summary": 4, "pytest_memory": 4,
+    "options": 4, "bench": 4, "summary": 4, "progress": 4, "pytest_memory": 4,
     "pytest_plugin": 5,
 }  # fmt: skip
 """A file imports from lower levels, or from its own folder; errors are for everyone."""

@@ -52,7 +52,6 @@ def peak_memory(function: Callable[[], object], device: str = "cpu", warmups: in
     """
     for _ in range(warmups):
         function()
-    gc.collect()
     collecting = gc.isenabled()
     gc.disable()  # a collection in the middle would release what is not the function's
     try:
@@ -65,6 +64,7 @@ def peak_memory(function: Callable[[], object], device: str = "cpu", warmups: in
 def _cuda_peak(function: Callable[[], object], device: str) -> Peak:
     import torch
 
+    gc.collect()  # what is garbage already need not crowd the device
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
     resident = torch.cuda.memory_allocated(device)
@@ -81,15 +81,15 @@ def _cpu_peak(function: Callable[[], object]) -> Peak:
     A tensor made before them tells a call that takes no memory from a profiler that reports none.
     """
     import torch
-    from torch.profiler import ProfilerActivity, profile, record_function
+    from torch.autograd.profiler import profile, record_function
 
-    # acc_events: there is one cycle, but without it torch 2.11 warns that it forgets between cycles
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiled:
+    # Not torch.profiler.profile: that builds a tree of all operators, which takes longer than what is measured.
+    with profile(use_kineto=True, profile_memory=True) as profiled:
         torch.empty(1)
         function()
         with record_function(_MEASURED):
             function()
-    events = profiled.profiler.kineto_results.events() if profiled.profiler is not None else []
+    events = profiled.kineto_results.events() if profiled.kineto_results is not None else []
     begin = next((e.start_ns() for e in events if e.name() == _MEASURED), None)
     memory = sorted((e.start_ns(), i, e.nbytes()) for i, e in enumerate(events) if e.name() == "[memory]")
     if not memory or begin is None:

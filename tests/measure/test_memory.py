@@ -192,13 +192,13 @@ def test_garbage_of_the_caller_is_not_the_functions() -> None:
 
 
 def test_a_profiler_without_memory_events_is_refused_and_not_a_peak_of_zero(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = torch.profiler.profile
+    real = torch.autograd.profiler.profile
 
     def deaf(*, profile_memory: bool, **settings: Any) -> Any:
         assert profile_memory
         return real(profile_memory=False, **settings)
 
-    monkeypatch.setattr(torch.profiler, "profile", deaf)
+    monkeypatch.setattr(torch.autograd.profiler, "profile", deaf)
     with pytest.raises(Refused, match="no memory events"):
         memory.peak_memory(lambda: block(1000))
 
