@@ -12,7 +12,7 @@ EVERY = 5.0
 
 @dataclass
 class Progress:
-    """Counts finished tests. The first also waits for imports, which is no measure of the others, so time runs from it."""
+    """Counts finished tests. Time runs from the first, which also waits for imports and is no measure of the others."""
 
     total: int
     clock: Callable[[], float] = time.monotonic

@@ -169,7 +169,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
                 hub.check(reference)
     except SparsityError as error:
         raise pytest.UsageError(str(error)) from None
-    state.progress = Progress(session.testscollected)
+    state.progress = Progress(len(session.items))
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None:
         reporter.showfspath = False  # cells of one model stand together, so the file changes at every test
