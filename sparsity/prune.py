@@ -157,7 +157,8 @@ def _write(layer: PrunableLayer, weight: torch.Tensor, mask: torch.Tensor) -> No
 def _refuse_empty_layers(layers: list[PrunableLayer], kept: list[int], recipe: Recipe) -> None:
     empty = [layer.name for layer, count in zip(layers, kept, strict=True) if not count]
     if empty:
+        more = f" and {len(empty) - 1} more layers" if len(empty) > 1 else ""
         raise Refused(
             f"{recipe.method} {recipe.scope} at sparsity {recipe.sparsity} leaves no weight at all in "
-            f"{', '.join(empty)}; a lower sparsity or scope 'layer' keeps them alive"
+            f"{empty[0]}{more}; a lower sparsity or scope 'layer' keeps them alive"
         )
