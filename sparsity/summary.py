@@ -110,7 +110,9 @@ def _value(found: Sequence[Quality]) -> str:
     mean = math.fsum(each.value for each in found) / len(found)
     if found[0].metric == "accuracy":
         return f"{100 * mean:.1f}"
-    return f"{math.exp(mean):.3g}" if mean < 300 else f"e^{mean:.0f}"  # far beyond any vocabulary
+    if mean >= 300:  # far beyond any vocabulary, and soon beyond any number
+        return f"e^{mean:.0f}"
+    return f"{math.exp(mean):#.3g}".rstrip(".")
 
 
 def _verdict(found: Sequence[Quality]) -> str:
