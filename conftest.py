@@ -30,10 +30,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if path.parent.name != "benchmarks":
         return
     grid = question_grid(metafunc.config, path)
-    wanted = [name for name in metafunc.fixturenames if name in axes.NAMES and (name != "task" or grid.tasks)]
+    spans_tasks = grid.tasks is not None
+    wanted = [name for name in metafunc.fixturenames if name in axes.NAMES and (name != "task" or spans_tasks)]
+    cells = axes.cells(grid, wanted) if wanted else []
+    values = [pytest.param(*cell.values(), id=axes.identifier(cell)) for cell in cells]
+    if wanted and not cells:
+        reason = pytest.mark.skip(reason="the options leave no cell for this question")
+        values = [pytest.param(*[None] * len(wanted), id="none", marks=reason)]
     if wanted:
-        cells = axes.cells(grid, wanted)
-        metafunc.parametrize(wanted, [tuple(cell.values()) for cell in cells], ids=map(axes.identifier, cells))
+        metafunc.parametrize(wanted, values)
 
 
 @pytest.fixture

@@ -32,8 +32,8 @@ class Grid:
     sparsities: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
     formats: tuple[str, ...] = ("dense", "masked")
     workloads: tuple[str, ...] = ("8x64",)
-    tasks: tuple[str, ...] = ()
-    """The quality tasks of the question; none where it does not span tasks."""
+    tasks: tuple[str, ...] | None = None
+    """The quality tasks of the question; None where it does not span tasks, empty where none of its own are left."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """For stochastic methods; one mask seed says little, so three."""
 
@@ -97,7 +97,8 @@ def grid(options: Options, question: str) -> Grid:
     chosen = PROFILES[options.profile][question]
     given = {f.name: options.axes[f.name] for f in fields(Grid) if f.name in options.axes}
     if "tasks" in given:  # a question keeps to its own
-        given["tasks"] = tuple(task for task in chosen.tasks if task in given["tasks"])
+        asked = given["tasks"]
+        given["tasks"] = chosen.tasks and tuple(task for task in chosen.tasks if task in asked)
     return replace(chosen, **given)  # type: ignore[arg-type]  # options.axes holds parsed tuples of each field's type
 
 
@@ -113,7 +114,7 @@ def cells(grid: Grid, axes: Iterable[str]) -> list[dict[str, Scalar]]:
         rows = [_control(model, grid), *_pruned(model, grid)]
         if "sparsity" not in wanted and "scope" in wanted:  # a question across sparsities: the control has no part
             rows = [row for row in rows if row["method"] != CONTROL]
-        tasks: tuple[Scalar, ...] = grid.tasks if "task" in wanted else (None,)
+        tasks: tuple[Scalar, ...] = (None,) if grid.tasks is None else grid.tasks
         for row, workload, task in itertools.product(rows, grid.workloads, tasks):
             whole: dict[str, Scalar] = {**row, "workload": workload, "task": task}
             found.append(tuple(whole[axis] for axis in wanted))

@@ -30,6 +30,7 @@ class CurveClaims:
     ) -> None:
         """The metric on the documents, and its paired difference from dense."""
         record.quality = benchmark.pedantic(bench.quality, args=(model, task, recipe), rounds=1)
+        record.pruned = bench.counts[model, task, recipe]
 
     def test_trend(self, request: pytest.FixtureRequest, curve: list[trends.Point], method: str) -> None:
         """Flat at first, never better by more than chance, in ruins at the end; of random masks only the last."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
     from sparsity.bench import Bench
+    from sparsity.prune import PrunedModel
     from sparsity.pytest_plugin import Recorder
 
 
@@ -19,6 +20,7 @@ def test_forward_memory(
     benchmark: BenchmarkFixture,
     record: Recorder,
     bench: Bench,
+    pruned_model: PrunedModel,
     executed_model: Any,
     forward: Callable[[], object],
     peak_memory: Callable[..., Peak],
@@ -26,6 +28,7 @@ def test_forward_memory(
     workload: str,
 ) -> None:
     """Bytes resident, on disk, and at the peak of a forward pass; zeros in a dense tensor save nothing."""
+    record.pruned = pruned_model.counts
     dense_weights, dense_peak = bench.dense_bytes(model, workload)
     peak: Peak = benchmark.pedantic(peak_memory, args=(forward, bench.options.device), rounds=1)
     weights = resident_bytes(executed_model)

@@ -11,7 +11,6 @@ from sparsity import prune
 from sparsity.mask import pruned_count
 from sparsity.measure.memory import peak_memory
 from sparsity.models.architecture import PrunableLayer, prunable_layers
-from sparsity.record import Pruned
 
 if TYPE_CHECKING:
     import torch
@@ -40,14 +39,7 @@ def test_reaches_its_sparsity(
     pruned: prune.PrunedModel = benchmark.pedantic(run, rounds=1)  # timed, untracked
     peak = peak_memory(run, bench.options.device, warmups=0)  # tracked, untimed
     subject.current = pruned
-    record.pruned = Pruned(
-        prunable_sparsity=pruned.prunable_sparsity,
-        total_sparsity=pruned.total_sparsity,
-        prunable_parameters=pruned.prunable_parameters,
-        total_parameters=pruned.total_parameters,
-        seconds=took[0],
-        extra_bytes=peak.bytes,
-    )
+    record.pruned = replace(pruned.counts, seconds=took[0], extra_bytes=peak.bytes)
     sizes = [mask.numel() for mask in pruned.masks]
     groups = [sum(sizes)] if recipe.scope == "global" else sizes
     expected = sum(pruned_count(recipe.sparsity, size) for size in groups)

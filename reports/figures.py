@@ -47,12 +47,12 @@ def draw(run: Run) -> dict[str, Figure]:
         found["required-memory"] = required_memory(records, footer)
         found["required-time"] = required_time(records, footer)
         found["perplexity"] = perplexity(records, footer)
-        found["text-classification-accuracy"] = text_classification_accuracy(records, footer)
+        found["text-classification-accuracy"] = text_classification_accuracy(records, provenance(run, names, "accuracy"))
     return {stem: figure for stem, figure in found.items() if figure is not None}
 
 
-def provenance(run: Run, names: Sequence[str]) -> str:
-    """The footer: machine, profile, commit, and what each of these models is."""
+def provenance(run: Run, names: Sequence[str], metric: str = "mean_nll") -> str:
+    """The footer: machine, profile, commit, and what each of these models is, with the head of the metric."""
     machine = [f"{key} {run.fingerprint[key]}" for key in MACHINE_KEYS if key in run.fingerprint]
     parts = [
         "; ".join(machine) or run.machine,
@@ -62,7 +62,8 @@ def provenance(run: Run, names: Sequence[str]) -> str:
     for name in names:
         model = run.models.get(name)
         if model is not None:
-            what = [model.class_name, model.source, "demonstration model" if model.demonstration else None]
+            head = (model.classifier if metric == "accuracy" else None) or model.class_name
+            what = [head, model.source, "demonstration model" if model.demonstration else None]
             parts.append(f"{name}: {', '.join(each for each in what if each)}")
     return canvas.text(" | ".join(part for part in parts if part), longest=1000)
 
@@ -103,7 +104,9 @@ def required_time(records: Sequence[Record], footer: str = "") -> Figure | None:
     levels = _dense_levels(found, scaled, dense)
     labels = ("Required time", f"time per forward pass ({unit})")
     lines = kinds_of_lines(found, "latency")
-    notes = f"Points: medians; bars: quartiles{_seeds_note(lines)}."
+    doubtful = sum(1 for r in found if r.latency and r.latency.verdict == "inconclusive")
+    doubt = f" {doubtful} of {len(found)} verdicts are inconclusive: there a difference may be chance." if doubtful else ""
+    notes = f"Points: medians; bars: quartiles{_seeds_note(lines)}.{doubt}"
     return _from_zero(_curves(lines, levels, scaled, labels), footer, notes)
 
 

@@ -10,7 +10,7 @@ from reports.series import Line, models
 from reports.words import escape, fraction, number
 from sparsity.record import Record
 
-KEPT = "kept"
+KEPT, INCONCLUSIVE = "kept", "inconclusive"
 Found = tuple[float, float]
 """(ratio, sparsity)."""
 
@@ -29,15 +29,16 @@ def _costs(model: str, records: Sequence[Record]) -> list[str]:
     found = []
     for line in _of(model, kinds_of_lines(records, "latency")):
         times = _ratios(line, lambda record: ratio_of_time(record, records))
-        if times:
-            said = joint_verdict(r.latency.verdict for p in line.points if p.sparsity for r in p.records if r.latency)
-            found.append(
-                f"{_head(line)}: a forward pass takes {_range(times)} the dense time (verdicts: {escape(said)})."
-            )
+        verdicts = [r.latency.verdict for p in line.points if p.sparsity for r in p.records if r.latency]
+        if times and set(verdicts) == {INCONCLUSIVE}:
+            found.append(f"{_head(line)}: whether a forward pass got faster or slower could not be told.")
+        elif times:
+            said = escape(joint_verdict(verdicts))
+            found.append(f"{_head(line)}: a forward pass takes {_range(times)} the unpruned time (verdicts: {said}).")
     for line in _of(model, kinds_of_lines(records, "memory")):
         sizes = _ratios(line, lambda record: ratio_of_memory(record, records))
         if sizes:
-            found.append(f"{_head(line)}: weights and forward peak take {_range(sizes)} the dense memory.")
+            found.append(f"{_head(line)}: weights and forward peak take {_range(sizes)} the unpruned model's memory.")
     return found
 
 

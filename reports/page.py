@@ -13,7 +13,7 @@ from reports import study, tables
 from reports.findings import sentences
 from reports.measures import kinds_of_lines, ratio_of_time, total_bytes
 from reports.run import Run
-from reports.series import Line, models
+from reports.series import NOT_PRUNED, Line, models
 from reports.tables import markdown
 from reports.words import MISSING, escape, fraction, mebibytes, number
 from sparsity.record import Model, Record
@@ -25,7 +25,7 @@ DEMONSTRATION = (
 
 ABOUT_PEAK = "Peak: of a warm forward pass, beyond what was resident before it."
 ABOUT_QUALITY = (
-    "In brackets the 95 % interval; differences from dense with their paired standard error. Where several seeds "
+    "In brackets the 95 % interval; differences from the unpruned model with their paired standard error. Where several seeds "
     "were run: their mean and, in brackets, their range."
 )
 ABOUT_PERPLEXITY = "Differences are in mean NLL. The perplexities of the models are different quantities."
@@ -71,9 +71,10 @@ def _what_was_run(run: Run) -> list[str]:
 def _model_row(name: str, model: Model | None) -> list[str]:
     if model is None:
         return [escape(name), MISSING, MISSING, MISSING]
+    classes = [model.class_name, model.classifier]
     return [
         escape(name),
-        escape(model.class_name),
+        ", ".join(escape(name) for name in dict.fromkeys(classes) if name),
         escape(model.source),
         "demonstration" if model.demonstration else MISSING,
     ]
@@ -81,7 +82,7 @@ def _model_row(name: str, model: Model | None) -> list[str]:
 
 def _findings(records: Sequence[Record]) -> list[str]:
     found = "\n".join(f"- {sentence}" for sentence in sentences(records))
-    return ["## What it found", found or "Nothing that compares pruned with dense was measured."]
+    return ["## What it found", found or "Nothing that compares a pruned model with the unpruned one was measured."]
 
 
 def _all_tables(run: Run) -> list[str]:
@@ -92,7 +93,7 @@ def _all_tables(run: Run) -> list[str]:
         ("Perplexity", tables.perplexity(records), f"{ABOUT_QUALITY} {ABOUT_PERPLEXITY}"),
         ("Text classification accuracy", tables.accuracy(records), ABOUT_QUALITY),
         ("Pruning cost", tables.pruning_cost(records), ABOUT_COST),
-        ("Not measured", tables.not_measured(run.missing), ""),
+        ("Failed or not measured", tables.not_measured(run.missing), ""),
     ]
     parts = [part for title, table, note in sections if table for part in (f"### {title}", table, note)]
     return ["## Tables", *(parts or ["No table: nothing was measured for one."])]
@@ -100,7 +101,7 @@ def _all_tables(run: Run) -> list[str]:
 
 def _about_time(records: Sequence[Record]) -> str:
     units = "MiB (2^20 bytes): weights resident plus forward peak. Seconds: median of a forward pass."
-    ratios = "Ratios to dense: memory / time, above 1 is larger or slower, with the verdict on time."
+    ratios = "Ratios to the unpruned model: memory / time, above 1 is larger or slower, with the verdict on time."
     return f"{units} {ratios} {tables.inconclusive(records)}".strip()
 
 
@@ -126,7 +127,7 @@ def _comparison(name: str, published: str, records: Sequence[Record]) -> list[st
     headers += [f"ours {escape(label)}: {what}" for label in ours for what in ("MiB / s", "ratio")]
     rows = []
     for sparsity, cell in study.TABLE[published].items():
-        row = [fraction(sparsity) if sparsity else "dense", f"{cell.megabytes} / {cell.seconds:g}"]
+        row = [fraction(sparsity) if sparsity else NOT_PRUNED, f"{cell.megabytes} / {cell.seconds:g}"]
         row.append(number(cell.seconds / dense.seconds))
         for points in ours.values():
             row += _our_cells(points.get(sparsity, []), records)

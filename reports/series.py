@@ -1,8 +1,8 @@
 """Records on lines: which belong together, in which order, and what each line is called.
 
 A line runs over sparsity; everything else about its cells is equal, except the seed, whose records
-share a point. The dense control (`method` "none", sparsity 0) begins every line it is the control
-of and is the reference. A line is named by the axes asked for and by those that vary.
+share a point. The control (`method` "none", sparsity 0) is the reference, and begins the lines of
+its own format. A line is named by the axes asked for and by those that vary.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def models(records: Iterable[Record]) -> list[str]:
 
 
 def lines(records: Sequence[Record], named_by: tuple[str, ...]) -> list[Line]:
-    """The pruned records as lines, each begun by its control where there is one.
+    """The pruned records as lines, each begun by the control in its own format where there is one.
 
     `records` hold one kind of measurement; those without a sparsity are left out.
     """
@@ -71,7 +71,7 @@ def lines(records: Sequence[Record], named_by: tuple[str, ...]) -> list[Line]:
     found = []
     for cell, points in groups.items():
         control = control_of(cell, records)
-        if control is not None:
+        if control is not None and control.cell.format == cell.format:  # another's would be a point never measured
             points.setdefault(0.0, [control])
         ordered = tuple(Point(sparsity, tuple(points[sparsity])) for sparsity in sorted(points))
         found.append(Line(cell.model, _label(cell, shown), ordered))

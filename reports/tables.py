@@ -44,7 +44,7 @@ def memory_and_time(records: Sequence[Record]) -> str:
     both = kinds_of_lines(records, "latency") + kinds_of_lines(records, "memory")
     columns = [
         ("MiB / s", lambda point: f"{mebibytes(_bytes(point))} / {number(_seconds(point), 4)}"),
-        ("ratio to dense", lambda point: _ratios(point, found)),
+        ("ratio to unpruned", lambda point: _ratios(point, found)),
     ]
     return _by_model(both, _controls(found), columns, "format")
 
@@ -84,7 +84,7 @@ def pruning_cost(records: Sequence[Record]) -> str:
     """What pruning itself took, torch's own beside it, and the sparsity over both denominators."""
     groups: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
-        if record.pruned is not None and record.cell.method != "none":
+        if record.pruned is not None and record.pruned.seconds is not None and record.cell.method != "none":
             cell = record.cell
             key = (cell.model, cell.method, cell.pattern, cell.scope, cell.sparsity, cell.recovery)
             groups.setdefault(key, []).append(record)

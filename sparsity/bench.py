@@ -49,6 +49,8 @@ class Bench:
     """Wraps what may take long, so that its progress reaches the terminal."""
     subjects: dict[tuple[str, str], Subject] = field(default_factory=dict)
     scores: dict[tuple[str, str, Recipe], quality.Scores] = field(default_factory=dict)
+    counts: dict[tuple[str, str, Recipe], record.Pruned] = field(default_factory=dict)
+    """What each recipe removed, for those that were scored."""
     dense_memory: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     """(model, workload) → (weights bytes, peak bytes) of the dense model."""
     models: dict[str, record.Model] = field(default_factory=dict)
@@ -91,10 +93,15 @@ class Bench:
                 self.refused[key] = refusal
                 raise
             self.subjects[key] = Subject(loaded, prune.workspace(loaded.model))
-            if task == "lm" or reference not in self.models:  # with which head latency and memory are measured
-                kind = type(loaded.model).__name__
-                self.models[reference] = record.Model(kind, loaded.source, loaded.source == "embedded")
+            self._describe(reference, task, loaded)
         return self.subjects[key]
+
+    def _describe(self, reference: str, task: str, loaded: hub.Loaded) -> None:
+        """Which class stands behind the reference: that of its main head, and that of its classifier."""
+        kind, known = type(loaded.model).__name__, self.models.get(reference)
+        main = kind if task == "lm" or known is None else known.class_name
+        classifier = kind if task == "classification" else known.classifier if known else None
+        self.models[reference] = record.Model(main, loaded.source, loaded.source == "embedded", classifier)
 
     def main_task(self, reference: str) -> str:
         """The task whose head latency and memory are measured with: "lm", or "classification" for a mere classifier."""
@@ -128,8 +135,9 @@ class Bench:
         if key not in self.scores:
             subject = self.subject(reference, task)
             documents = self.quality_task(subject, task)
-            model = subject.loaded.model if recipe == CONTROL else self.pruned(subject, recipe).model
-            self.scores[key] = documents.evaluate(model)
+            pruned = self.pruned(subject, recipe)
+            self.counts[key] = pruned.counts
+            self.scores[key] = documents.evaluate(pruned.model)
         return self.scores[key]
 
     def quality(self, reference: str, task: str, recipe: Recipe) -> record.Quality:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sparsity import pattern as patterns
+from sparsity import record
 from sparsity.calibration import LayerStatistics
 from sparsity.errors import Refused, UnknownName
 from sparsity.mask import keep_highest, pruned_count
@@ -61,14 +62,14 @@ class PrunedModel:
     """All parameters of the model, tied storage counted once."""
 
     @property
-    def prunable_sparsity(self) -> float:
-        """Removed / prunable."""
-        return self.removed / self.prunable_parameters
-
-    @property
-    def total_sparsity(self) -> float:
-        """Removed / all parameters."""
-        return self.removed / self.total_parameters
+    def counts(self) -> record.Pruned:
+        """What was removed, of the prunable weights and of all parameters."""
+        return record.Pruned(
+            prunable_sparsity=self.removed / self.prunable_parameters,
+            total_sparsity=self.removed / self.total_parameters,
+            prunable_parameters=self.prunable_parameters,
+            total_parameters=self.total_parameters,
+        )
 
 
 def workspace(dense: PreTrainedModel) -> PreTrainedModel:

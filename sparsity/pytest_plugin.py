@@ -44,6 +44,16 @@ if TYPE_CHECKING:
 CELL_AXES = frozenset(Cell.__dataclass_fields__)
 OURS = frozenset({"record", "bench"})
 """Fixtures by which a test is known as one of a benchmark's: a parameter may be called `model` anywhere."""
+SHOWN_BY_PYTEST_BENCHMARK = (
+    "benchmark_compare",
+    "benchmark_compare_fail",
+    "benchmark_save",
+    "benchmark_autosave",
+    "benchmark_histogram",
+    "benchmark_cprofile",
+    "benchmark_verbose",
+)
+"""Options whose result pytest-benchmark tells in the terminal, so that it must not be quiet."""
 
 
 @dataclass
@@ -109,6 +119,8 @@ def pytest_configure(config: pytest.Config) -> None:
         parsed = options.parse(texts)
     except SparsityError as error:
         raise pytest.UsageError(str(error)) from None
+    if not any(getattr(config.option, name, None) for name in SHOWN_BY_PYTEST_BENCHMARK):
+        config.option.benchmark_quiet = True  # its table has a row for each test; `summary` says it more briefly
     config.stash[STATE] = RunState(parsed, Bench(parsed, showing=lambda: uncaptured(config)))
 
 
@@ -196,6 +208,9 @@ def _one_line_errors(item: pytest.Item) -> Iterator[None]:
     except SparsityError as error:
         if not axes_of(item):  # somebody's unit test: a refusal that it did not expect is a failure
             raise
+        unused = getattr(item, "funcargs", {}).get("benchmark")
+        if unused is not None:  # else pytest-benchmark warns of a fixture that had no chance to be used
+            unused.skipped = True
         if isinstance(error, Refused):
             pytest.skip(str(error))
         raise pytest.fail.Exception(str(error), pytrace=False) from None  # chained, it would be told twice

@@ -206,11 +206,13 @@ class Model:
     """What a model's reference turned out to be."""
 
     class_name: str
-    """transformers' class."""
+    """transformers' class of the head that latency, memory and perplexity are measured with."""
     source: str
     """"embedded", "random" or "checkpoint"."""
     demonstration: bool
     """Whether its quality says nothing about full-size models."""
+    classifier: str | None = None
+    """transformers' class of the head that accuracy is measured with."""
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,10 @@ from tabulate import tabulate
 
 from sparsity.record import Cell, Latency, Memory, NotMeasured, Quality, Record
 
-COST_HEADERS = ("cell", "ms [q1, q3]", "verdict", "weights MB", "peak MB", "verdict")
+COST_HEADERS = ("cell", "ms [q1, q3]", "time", "weights MiB", "peak MiB", "memory")
 MISSING = "–"
+ENDED = {"skipped": "not measured", "error": "not measured, error", "failed": "failed"}
+"""What an outcome means for the numbers."""
 Curve = tuple[str, str, str]
 """(model, metric, how it was pruned)."""
 
@@ -69,13 +71,13 @@ def quality(records: Iterable[Record]) -> str:
         ]
         for curve, found in points.items()
     ]
-    return _table(rows, ("model", "metric", "pruned by", "dense", *map(str, columns)))
+    return _table(rows, ("model", "metric", "pruned by", "unpruned", *map(str, columns)))
 
 
 def missing(not_measured: Sequence[NotMeasured]) -> str:
-    """How many tests left no number, by reason."""
+    """How many claims failed and how many tests left no number, by reason."""
     reasons = Counter((item.outcome, item.reason) for item in not_measured)
-    return "\n".join(f"{count} not measured, {outcome}: {reason}" for (outcome, reason), count in reasons.items())
+    return "\n".join(f"{count} {ENDED.get(outcome, outcome)}: {reason}" for (outcome, reason), count in reasons.items())
 
 
 def _table(rows: list[list[str]], headers: Sequence[str]) -> str:
@@ -103,7 +105,7 @@ def _latency(latency: Latency | None) -> tuple[str, str]:
 def _memory(memory: Memory | None) -> tuple[str, str, str]:
     if memory is None:
         return MISSING, MISSING, MISSING
-    return f"{memory.weights_bytes / 1e6:.2f}", f"{memory.peak_bytes / 1e6:.2f}", memory.verdict or MISSING
+    return f"{memory.weights_bytes / 2**20:.2f}", f"{memory.peak_bytes / 2**20:.2f}", memory.verdict or MISSING
 
 
 def _value(found: Sequence[Quality]) -> str:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sparsity.errors import BadValue
+from sparsity.errors import BadValue, Refused
 
 if TYPE_CHECKING:
     import torch
@@ -36,14 +36,14 @@ def inputs(workload: Workload, model: PreTrainedModel) -> dict[str, torch.Tensor
     """Seeded random tokens on the model's device, every position real.
 
     `input_ids` and `attention_mask`, (batch, length) int64; for an encoder-decoder also
-    `decoder_input_ids` of the same shape. Raises `BadValue` past the model's last position.
+    `decoder_input_ids` of the same shape. Raises `Refused` past the model's last position.
     """
     import torch
 
     config = model.config
     positions = getattr(config, "max_position_embeddings", None)
     if positions is not None and workload.length > positions:
-        raise BadValue(f"workload {workload} is longer than the model's {positions} positions")
+        raise Refused(f"workload {workload} is longer than the model's {positions} positions; choose a shorter one")
     generator = torch.Generator().manual_seed(0)
 
     def tokens() -> torch.Tensor:

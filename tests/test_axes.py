@@ -173,11 +173,16 @@ def test_what_the_command_line_leaves_alone_is_the_profiles() -> None:
         ("lm", "perplexity", ("lm",)),
         ("lm", "classification", ()),
         ("classification,lm", "classification", ("classification",)),
-        ("lm", "latency", ()),
+        ("lm", "latency", None),
     ],
 )
-def test_tasks_narrow_a_question_to_its_own(tasks: str, question: str, expected: tuple[str, ...]) -> None:
+def test_tasks_narrow_a_question_to_its_own(tasks: str, question: str, expected: tuple[str, ...] | None) -> None:
     assert axes.grid(parse({"tasks": tasks}), question).tasks == expected
+
+
+def test_a_question_of_whose_tasks_none_is_left_has_no_cell() -> None:
+    assert [axes.cells(replace(SMALL, tasks=()), wanted) for wanted in ASKED["perplexity"]] == [[], [], []]
+    assert axes.cells(replace(SMALL, tasks=None), ASKED["latency"][0])
 
 
 def test_an_unknown_profile_is_refused_with_the_known_and_the_nearest() -> None:

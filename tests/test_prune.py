@@ -42,7 +42,7 @@ def test_removes_exactly_what_was_asked(family: str, recipe: Recipe) -> None:
     assert pruned.removed == expected
     assert sum(int((layer.weight == 0).sum()) for layer in pruned.layers) == expected
     assert pruned.prunable_parameters == sum(sizes)
-    assert pruned.prunable_sparsity == expected / sum(sizes)
+    assert pruned.counts.prunable_sparsity == expected / sum(sizes)
 
 
 @pytest.mark.parametrize("recipe", EVERY_RECIPE, ids=ids)
@@ -151,14 +151,14 @@ def test_sparsity_is_told_with_both_denominators_and_ties_count_once() -> None:
     pruned = prune(model, Recipe("l1", 0.5))
     unique = {p.data_ptr(): p.numel() for p in model.parameters()}
     assert pruned.total_parameters == sum(unique.values())
-    assert pruned.total_sparsity == pruned.removed / sum(unique.values())
-    assert pruned.total_sparsity < pruned.prunable_sparsity
+    assert pruned.counts.total_sparsity == pruned.removed / sum(unique.values())
+    assert pruned.counts.total_sparsity < pruned.counts.prunable_sparsity
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
 def test_other_dtypes(family: str, dtype: torch.dtype) -> None:
     pruned = prune(tiny.model(family, dtype), Recipe("l1", 0.75, scope="global"))
-    assert pruned.prunable_sparsity == 0.75
+    assert pruned.counts.prunable_sparsity == 0.75
 
 
 def test_a_layer_left_without_any_weight_is_refused_by_name() -> None:

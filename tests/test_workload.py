@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sparsity import workload
-from sparsity.errors import BadValue
+from sparsity.errors import BadValue, Refused
 from tests import tiny
 
 
@@ -35,5 +35,5 @@ def test_inputs_are_real_tokens_of_the_model_and_always_the_same(family: str) ->
 
 
 def test_more_positions_than_the_model_has_are_refused() -> None:
-    with pytest.raises(BadValue, match="1x33 is longer than the model's 32 positions"):
+    with pytest.raises(Refused, match="1x33 is longer than the model's 32 positions"):
         workload.inputs(workload.parse("1x33"), tiny.model("gpt2"))

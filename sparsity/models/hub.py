@@ -17,6 +17,7 @@ checkpoint that lacks the head a task needs.
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import textwrap
@@ -54,8 +55,9 @@ BUILT_IN: dict[str, tuple[str, dict[str, Any]]] = {
 WANTED = ("*.json", "*.safetensors", "*.txt", "*.model")
 """The files of a hub repository that a checkpoint consists of."""
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-KNOWN = ", ".join([*embedded.NAMES, *(RANDOM + name for name in BUILT_IN)])
-"""The names that need no network, for messages."""
+BY_NAME = [*embedded.NAMES, *(RANDOM + name for name in BUILT_IN)]
+"""The names that need no network."""
+KNOWN = ", ".join(BY_NAME)
 
 
 @dataclass(frozen=True)
@@ -277,7 +279,9 @@ def _from_hub(reference: str, name: str, files: tuple[str, ...]) -> Path:
         why = f"is not in the local cache, and the hub cannot be reached{cause}; no network needed: {KNOWN}"
     except Exception as error:
         why = f"cannot be had from the hub: {_one_line(error)}"
-    raise ModelNotLoaded(f"{_shown(reference)} {why}")
+    nearest = difflib.get_close_matches(reference, BY_NAME, n=1, cutoff=0.75)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    raise ModelNotLoaded(f"{_shown(reference)} {why}{hint}")
 
 
 def _read_json(reference: str, file: Path) -> dict[str, Any]:

@@ -118,6 +118,6 @@ varies from step to step by more than the documents' standard errors tell."""
 
 
 def broken_rules(curve: Sequence[Point], informed: bool) -> list[str]:
-    """Every way in which a curve breaks the rules, as "rule: got …, should be …"; dense is its first point."""
+    """Every way in which a curve breaks the rules, as "not so: rule: got …, should be …"; dense is its first point."""
     rules = ANY_METHOD + INFORMED if informed else ANY_METHOD
-    return [f"{rule.__name__}: {sentence}" for rule in rules for sentence in rule(curve)]
+    return [f"not so: {rule.__name__.replace('_', ' ')}: {sentence}" for rule in rules for sentence in rule(curve)]

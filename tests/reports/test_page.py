@@ -45,8 +45,8 @@ def test_figures_are_linked_with_svg_and_alt_text(tmp_path: Path) -> None:
 
 def test_findings_are_computed() -> None:
     said = "\n".join(findings.sentences([record for _, record in builders.all_records()]))
-    assert "**bert**, masked: a forward pass takes 1.05 (at 0.1) to 1.14 (at 0.99) times the dense time" in said
-    assert "**bart**, masked: weights and forward peak take 2.00 times the dense memory" in said
+    assert "**bert**, masked: a forward pass takes 1.05 (at 0.1) to 1.14 (at 0.99) times the unpruned time" in said
+    assert "**bart**, masked: weights and forward peak take 2.00 times the unpruned model's memory" in said
     assert "**gpt2**, classification accuracy: the largest sparsity with the verdict `kept` is 0.5" in said
 
 
@@ -126,7 +126,7 @@ def test_a_run_that_measured_nothing_says_so(tmp_path: Path) -> None:
     failed = dataclasses.replace(builders.latency(), outcome="failed", reason="broke")
     text = page(_run(tmp_path, [failed]), {})
     assert "No figure: nothing was measured" in text
-    assert "broke" in text.split("### Not measured")[1]
+    assert "broke" in text.split("### Failed or not measured")[1]
 
 
 def test_repeated_cells_are_said(tmp_path: Path) -> None:
