@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from sparsity.bench import CONTROL
 from sparsity.measure.memory import Peak, file_bytes, resident_bytes
 from sparsity.record import Memory
 
@@ -33,6 +34,7 @@ def test_forward_memory(
     peak: Peak = benchmark.pedantic(peak_memory, args=(forward, bench.options.device), rounds=1)
     weights = resident_bytes(executed_model)
     total, dense_total = weights + peak.bytes, dense_weights + dense_peak
+    verdict = "same" if total == dense_total else "smaller" if total < dense_total else "larger"
     record.memory = Memory(
         weights_bytes=weights,
         peak_bytes=peak.bytes,
@@ -40,7 +42,7 @@ def test_forward_memory(
         disk_bytes=file_bytes(executed_model),
         dense_weights_bytes=dense_weights,
         dense_peak_bytes=dense_peak,
-        verdict="same" if total == dense_total else "smaller" if total < dense_total else "larger",
+        verdict=None if pruned_model.recipe == CONTROL else verdict,
     )
     if record.cell.format == "dense":
         assert weights == dense_weights, f"got {weights} bytes of weights, should be {dense_weights} [{record.cell}]"

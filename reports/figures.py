@@ -47,7 +47,9 @@ def draw(run: Run) -> dict[str, Figure]:
         found["required-memory"] = required_memory(records, footer)
         found["required-time"] = required_time(records, footer)
         found["perplexity"] = perplexity(records, footer)
-        found["text-classification-accuracy"] = text_classification_accuracy(records, provenance(run, names, "accuracy"))
+        found["text-classification-accuracy"] = text_classification_accuracy(
+            records, provenance(run, names, "accuracy")
+        )
     return {stem: figure for stem, figure in found.items() if figure is not None}
 
 
@@ -105,8 +107,9 @@ def required_time(records: Sequence[Record], footer: str = "") -> Figure | None:
     labels = ("Required time", f"time per forward pass ({unit})")
     lines = kinds_of_lines(found, "latency")
     doubtful = sum(1 for r in found if r.latency and r.latency.verdict == "inconclusive")
-    doubt = f" {doubtful} of {len(found)} verdicts are inconclusive: there a difference may be chance." if doubtful else ""
-    notes = f"Points: medians; bars: quartiles{_seeds_note(lines)}.{doubt}"
+    notes = f"Points: medians; bars: quartiles{_seeds_note(lines)}."
+    if doubtful:
+        notes += f" {doubtful} of {len(found)} verdicts are inconclusive: there a difference may be chance."
     return _from_zero(_curves(lines, levels, scaled, labels), footer, notes)
 
 

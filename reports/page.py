@@ -25,8 +25,8 @@ DEMONSTRATION = (
 
 ABOUT_PEAK = "Peak: of a warm forward pass, beyond what was resident before it."
 ABOUT_QUALITY = (
-    "In brackets the 95 % interval; differences from the unpruned model with their paired standard error. Where several seeds "
-    "were run: their mean and, in brackets, their range."
+    "In brackets the 95 % interval; differences from the unpruned model with their paired standard error. Where "
+    "several seeds were run: their mean and, in brackets, their range."
 )
 ABOUT_PERPLEXITY = "Differences are in mean NLL. The perplexities of the models are different quantities."
 ABOUT_COST = "Seconds: median over seeds. Extra memory: beyond the model, the largest over seeds."

@@ -105,7 +105,7 @@ def build(
 
 
 def compare(task: Task, scores: Scores, dense: Scores) -> record.Quality:
-    """The record of a score, with its difference from dense over the same documents."""
+    """The record of a score, with its difference from dense over the same documents; dense itself is not judged."""
     delta = metrics.ratio(scores.numerators - dense.numerators, dense.denominators)
     worse = delta.value if scores.metric == "mean_nll" else -delta.value
     value = scores.estimate.value
@@ -119,7 +119,7 @@ def compare(task: Task, scores: Scores, dense: Scores) -> record.Quality:
         dense_value=dense.estimate.value,
         delta=delta.value,
         delta_stderr=delta.stderr,
-        verdict=metrics.verdict(scores.metric, metrics.Estimate(worse, delta.stderr)),
+        verdict=None if scores is dense else metrics.verdict(scores.metric, metrics.Estimate(worse, delta.stderr)),
     )
 
 

@@ -84,7 +84,8 @@ def test_a_loss_right_at_the_head_is_caught_for_informed_methods_alone(metric: s
 def test_an_end_above_or_below_chance_is_caught() -> None:
     for value in (0.6, 0.4):
         broken = trends.broken_rules(curve("accuracy", (*ACCURACIES[:-1], value)), informed=False)
-        assert any(s.startswith(f"not so: end is at chance: at 0.99 got accuracy {value:.3f}, should be 0.5") for s in broken)
+        expected = f"not so: end is at chance: at 0.99 got accuracy {value:.3f}, should be 0.5"
+        assert any(sentence.startswith(expected) for sentence in broken), broken
 
 
 @BY_METRIC
