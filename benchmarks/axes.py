@@ -69,7 +69,7 @@ def _questions(all_: Grid, pruning: Grid, performance: Grid, quality: Grid) -> d
 _both_scopes = {"methods": ("l1", "random"), "scopes": ("layer", "global")}
 
 PROFILES: dict[str, dict[str, Grid]] = {
-    # CI: every code path on a tiny grid.
+    # CI: every benchmark on a tiny grid.
     "smoke": _questions(
         _smoke,
         replace(_smoke, sparsities=(0.9,), seeds=(0,), **_both_scopes),
