@@ -11,7 +11,6 @@ import pytest
 from benchmarks import axes
 from sparsity import execution, prune
 from sparsity.bench import CONTROL, Bench, Subject, forward_of
-from sparsity.measure import latency
 from sparsity.tasks import trends
 
 pytest_plugins = ["sparsity.pytest_memory", "sparsity.pytest_plugin", "pytester"]
@@ -83,6 +82,20 @@ def pruned_model(bench: Bench, subject: Subject, recipe: prune.Recipe) -> prune.
 
 
 @pytest.fixture
+def expected(pruned_model: prune.PrunedModel, workload: str) -> Any:
+    """The logits of the masked dense model, which every format must reproduce; ask for it before `executed_model`."""
+    return forward_of(pruned_model.model, workload)()
+
+
+@pytest.fixture
+def time_per_cell(pytestconfig: pytest.Config) -> float:
+    """Seconds for each latency."""
+    from sparsity.pytest_plugin import run_options
+
+    return axes.time_per_cell(run_options(pytestconfig))
+
+
+@pytest.fixture
 def executed_model(pruned_model: prune.PrunedModel, format: str) -> Iterator[Any]:  # noqa: A002  # the axis is called format
     """The pruned model in the cell's execution format."""
     with execution.in_format(pruned_model, format) as model:
@@ -90,6 +103,6 @@ def executed_model(pruned_model: prune.PrunedModel, format: str) -> Iterator[Any
 
 
 @pytest.fixture
-def forward(executed_model: Any, workload: str) -> Callable[[], object]:
+def forward(bench: Bench, executed_model: Any, workload: str) -> Callable[[], object]:
     """A forward pass on the cell's workload; returns when the device is done."""
-    return latency.synchronised(forward_of(executed_model, workload), executed_model.device.type)
+    return bench.forward(executed_model, workload)

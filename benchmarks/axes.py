@@ -90,6 +90,15 @@ PROFILES: dict[str, dict[str, Grid]] = {
 }
 
 
+TIME_PER_CELL = {"smoke": 0.6, "default": 1.8, "study": 20.0, "full": 5.0}
+"""Seconds for each latency, by profile."""
+
+
+def time_per_cell(options: Options) -> float:
+    """The profile's seconds for each latency, unless the command line sets them."""
+    return options.time_per_cell or TIME_PER_CELL[options.profile]
+
+
 def grid(options: Options, question: str) -> Grid:
     """The profile's grid for a question, with the axes that the command line sets."""
     if options.profile not in PROFILES:

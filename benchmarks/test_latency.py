@@ -1,22 +1,32 @@
-"""What does a forward pass cost, against dense?"""
+"""What does a forward pass cost, against the unpruned model's?
+
+Each cell is timed in turns with the unpruned model, and its ratio judged; the control (method `none`)
+is the unpruned model's own copy. See `sparsity/measure/duet.py`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-from sparsity.measure import latency
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
+    from sparsity.bench import Bench, Subject
     from sparsity.prune import PrunedModel
     from sparsity.pytest_plugin import Recorder
 
 
 def test_forward_latency(
-    benchmark: BenchmarkFixture, record: Recorder, pruned_model: PrunedModel, forward: Callable[[], object]
+    benchmark: BenchmarkFixture,
+    record: Recorder,
+    bench: Bench,
+    subject: Subject,
+    pruned_model: PrunedModel,
+    executed_model: Any,
+    workload: str,
+    time_per_cell: float,
 ) -> None:
     """Seconds for one forward pass, warm."""
+    del executed_model  # it is the subject's workspace, put into the cell's format
     record.pruned = pruned_model.counts
-    record.latency = latency.timed(benchmark, forward)
+    record.latency = bench.latency(benchmark, subject, pruned_model, workload, time_per_cell)

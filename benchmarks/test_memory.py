@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sparsity.bench import CONTROL
+from sparsity.execution import CLOSE, relative_error
 from sparsity.measure.memory import Peak, file_bytes, resident_bytes
 from sparsity.record import Memory
 
@@ -22,14 +23,18 @@ def test_forward_memory(
     record: Recorder,
     bench: Bench,
     pruned_model: PrunedModel,
+    expected: Any,
     executed_model: Any,
-    forward: Callable[[], object],
+    forward: Callable[[], Any],
     peak_memory: Callable[..., Peak],
     model: str,
     workload: str,
 ) -> None:
     """Bytes resident, on disk, and at the peak of a forward pass; zeros in a dense tensor save nothing."""
     record.pruned = pruned_model.counts
+    error = relative_error(forward(), expected)
+    close = CLOSE[bench.options.dtype]
+    assert error <= close, f"got logits off by {error:.1e} of their norm, should be at most {close} [{record.cell}]"
     dense_weights, dense_peak = bench.dense_bytes(model, workload)
     peak: Peak = benchmark.pedantic(peak_memory, args=(forward, bench.options.device), rounds=1)
     weights = resident_bytes(executed_model)

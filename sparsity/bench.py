@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 from sparsity import prune, record, workload
 from sparsity.errors import BadValue, Refused
-from sparsity.measure import machine, memory
+from sparsity.measure import gpu, latency, machine, memory
 from sparsity.models import embedded, hub
 from sparsity.models.architecture import architecture_of
 from sparsity.tasks import quality, trends
 
 if TYPE_CHECKING:
+    from pytest_benchmark.fixture import BenchmarkFixture
     from transformers import PreTrainedModel
 
     from sparsity.options import Options
@@ -53,6 +54,8 @@ class Bench:
     """What each recipe removed, for those that were scored."""
     dense_memory: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     """(model, workload) → (weights bytes, peak bytes) of the dense model."""
+    noise: dict[tuple[str, str], float] = field(default_factory=dict)
+    """(model, workload) → how far the dense model seems to differ from its own copy, a fraction."""
     models: dict[str, record.Model] = field(default_factory=dict)
     """What each reference turned out to be, for the result file."""
     refused: dict[tuple[str, str], Refused] = field(default_factory=dict)
@@ -161,6 +164,30 @@ class Bench:
             peak = memory.peak_memory(forward_of(model, text), self.options.device)
             self.dense_memory[key] = (memory.resident_bytes(model), peak.bytes)
         return self.dense_memory[key]
+
+    def forward(self, model: PreTrainedModel, text: str) -> Callable[[], object]:
+        """A forward pass of the model on a workload, which returns when the device is done."""
+        return latency.on_device(forward_of(model, text), self.options.device)
+
+    def latency(
+        self, benchmark: BenchmarkFixture, subject: Subject, pruned: PrunedModel, text: str, budget: float
+    ) -> record.Latency | None:
+        """What a forward pass of the subject's workspace, as it is now, costs beside the dense model's.
+
+        None where the fixture is told not to time. The control, dense against its own copy, is judged
+        against the bare margin, everything else against the noise floor that it gives.
+        """
+        dense, own = self.forward(subject.loaded.model, text), self.forward(pruned.model, text)
+        key, control = (subject.loaded.reference, text), pruned.recipe == CONTROL
+        if getattr(benchmark, "enabled", False) and not control and key not in self.noise:
+            copied = self.forward(prune.workspace(subject.loaded.model), text)
+            self.noise[key] = latency.timed_in_turns(copied, dense, budget).ratio.floor
+        pair = latency.paired(benchmark, own, dense, budget, gpu.clocks(self.options.device))
+        if pair is None:
+            return None
+        if control:
+            self.noise[key] = pair.ratio.floor
+        return latency.described(pair, self.noise[key], control)
 
 
 def forward_of(model: PreTrainedModel, text: str) -> Callable[[], object]:

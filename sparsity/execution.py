@@ -11,10 +11,21 @@ from sparsity.errors import Refused, UnknownName
 from sparsity.formats import FORMATS
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
     from transformers import PreTrainedModel
 
     from sparsity.prune import PrunedModel
+
+
+CLOSE = {"float64": 1e-12, "float32": 1e-4, "float16": 5e-3, "bfloat16": 4e-2}
+"""The largest relative error that rounding alone explains, by dtype."""
+
+
+def relative_error(output: torch.Tensor, expected: torch.Tensor) -> float:
+    """L2 norm of the difference over that of what was expected, in float64; not a number where either is not."""
+    wanted = expected.double()
+    return float((output.double() - wanted).norm() / wanted.norm())
 
 
 @contextlib.contextmanager

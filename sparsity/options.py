@@ -82,6 +82,8 @@ class Options:
     """None: as many as there are physical cores."""
     documents: int = 1000
     """Documents that quality is measured on."""
+    time_per_cell: float | None = None
+    """Seconds for each latency; None: what the profile says."""
 
 
 def parse(texts: Mapping[str, str]) -> Options:
@@ -101,6 +103,7 @@ def parse(texts: Mapping[str, str]) -> Options:
         device=_device(texts.get("device") or "cpu"),
         threads=_count("threads", texts["threads"]) if texts.get("threads") else None,
         documents=_documents(texts.get("documents") or "1000"),
+        time_per_cell=_seconds(texts["time-per-cell"]) if texts.get("time-per-cell") else None,
     )
 
 
@@ -114,6 +117,12 @@ def _count(name: str, text: str) -> int:
     if not WHOLE.fullmatch(text) or not int(text):
         raise BadValue(f"{name} {text!r} is not a whole number from 1")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text) or not float(text):
+        raise BadValue(f"time-per-cell {text!r} is not a number of seconds above 0, such as 2 or 0.5")
+    return float(text)
 
 
 def _documents(text: str) -> int:

@@ -21,7 +21,7 @@ import pytest
 from sparsity import options, summary
 from sparsity.bench import Bench
 from sparsity.errors import Refused, SparsityError
-from sparsity.measure import machine
+from sparsity.measure import machine, ratio
 from sparsity.models import hub
 from sparsity.progress import Progress
 from sparsity.record import (
@@ -104,17 +104,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "device": "cpu or cuda (cpu)",
         "threads": "threads that torch computes with (physical cores)",
         "documents": "documents that quality is measured on, even (1000)",
+        "time-per-cell": "seconds for each latency; the profile's unless given",
     }
     texts = plain | {name: f"comma list: {axis.help}" for name, axis in options.AXES.items()}
     for name, text in texts.items():
-        group.addoption(f"--{name}", dest=f"sparsity_{name}", help=text)
-        parser.addini(f"sparsity_{name}", text)
+        group.addoption(f"--{name}", dest=_key(name), help=text)
+        parser.addini(_key(name), text)
+
+
+def _key(name: str) -> str:
+    """Under which pytest keeps an option, and reads it from pytest.ini."""
+    return f"sparsity_{name.replace('-', '_')}"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """The settings, checked before anything else happens."""
-    names = [*options.AXES, "profile", "dtype", "device", "threads", "documents"]
-    texts = {name: config.getoption(f"sparsity_{name}") or config.getini(f"sparsity_{name}") for name in names}
+    names = [*options.AXES, "profile", "dtype", "device", "threads", "documents", "time-per-cell"]
+    texts = {name: config.getoption(_key(name)) or config.getini(_key(name)) for name in names}
     try:
         parsed = options.parse(texts)
     except SparsityError as error:
@@ -311,7 +317,9 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_
     state = config.stash[STATE]
     settings = state.options
     fingerprint = machine.fingerprint(settings.device, settings.dtype, state.bench.threads())
-    run = RunPart(settings.profile, fingerprint, state.bench.models, state.not_measured)
+    floor = max(state.bench.noise.values(), default=None)
+    noisy = None if floor is None else floor > ratio.NOISY
+    run = RunPart(settings.profile, fingerprint, state.bench.models, state.not_measured, floor, noisy)
     output_json[KEY] = to_json(run)
 
 

@@ -96,10 +96,34 @@ class Latency:
     reason: str | None = None
     """Why the verdict is inconclusive."""
     dense_seconds: float | None = None
+    """Median over the reference's calls, made in turns with the pruned model's."""
     speedup: float | None = None
+    """Exp of minus the median of `block_ratios`; not the quotient of the two medians above."""
     low: float | None = None
     high: float | None = None
+    """Ends of the exact 95 % interval of the speedup."""
     noise_floor: float | None = None
+    """How far from 1 the interval of dense against its own copy reaches, a fraction."""
+    margin: float | None = None
+    """Ratios within it count as the same, a fraction."""
+    blocks: int | None = None
+    more_blocks: int | None = None
+    """About how many more would settle an inconclusive verdict."""
+    block_ratios: list[float] | None = None
+    """log(pruned / dense) of each block, in order."""
+    order_effect: float | None = None
+    """Median of `block_ratios` where dense began, less that where it came second."""
+    forward_share: float | None = None
+    """Of the wall time of the measurement, the part spent inside the two models."""
+    caches: str | None = None
+    """"warm", or "flushed" between calls."""
+    device_seconds: float | None = None
+    """Median over calls, by the CUDA device's own events; the times above are what a caller waits."""
+    dense_device_seconds: float | None = None
+    sm_megahertz_low: int | None = None
+    sm_megahertz_high: int | None = None
+    throttled: str | None = None
+    """What held the GPU's clocks down in any block, by NVML."""
 
     def __post_init__(self) -> None:
         _one_of("verdict", self.verdict, LATENCY_VERDICTS)
@@ -237,6 +261,10 @@ class RunPart:
     models: dict[str, Model]
     """By reference."""
     not_measured: list[NotMeasured]
+    noise_floor: float | None = None
+    """The largest of the run's controls: how far a model seems to differ from its own copy, a fraction."""
+    noisy: bool | None = None
+    """Whether that withheld latency verdicts."""
 
 
 def to_json(record: Record | RunPart) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""What ends a run in the terminal: a table of costs, a table of quality, and what was not measured.
+"""What ends a run in the terminal: a table of cells, a table of curves, and what was not measured.
 
-Costs: one line for each cell. Quality: one line for each curve, a column for each sparsity. What was
-not measured is a dash, never a zero.
+Cells: what each costs in time and memory, and what it lost in quality. Curves: quality, a column for
+each sparsity. What was not measured is a dash, never a zero.
 """
 
 from __future__ import annotations
@@ -13,23 +13,59 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
+from sparsity.measure.ratio import NOISY
 from sparsity.record import Cell, Latency, Memory, NotMeasured, Quality, Record
 
-COST_HEADERS = ("cell", "ms [q1, q3]", "time", "weights MiB", "peak MiB", "memory")
+COST_HEADERS = (
+    "cell",
+    "unpruned ms",
+    "ms",
+    "time ratio [95 %]",
+    "time",
+    "weights MiB",
+    "peak MiB",
+    "memory",
+    "nats",
+    "points",
+)
 MISSING = "–"
 ENDED = {"skipped": "not measured", "error": "not measured, error", "failed": "failed"}
 """What an outcome means for the numbers."""
+UNITS = {"mean_nll": 1.0, "accuracy": 100.0}
+"""By which a difference is multiplied to be in nats per token, or in points of accuracy."""
 Curve = tuple[str, str, str]
 """(model, metric, how it was pruned)."""
 
 
 def text(records: Sequence[Record], not_measured: Sequence[NotMeasured]) -> str:
     """Everything there is to say; empty when nothing was measured."""
-    return "\n\n".join(part for part in (costs(records), quality(records), missing(not_measured)) if part)
+    parts = (costs(records), doubts(records), quality(records), missing(not_measured))
+    return "\n\n".join(part for part in parts if part)
+
+
+def doubts(records: Iterable[Record]) -> str:
+    """What the latencies could not tell, and what would help; empty where all was told."""
+    found = [record.latency for record in records if record.latency is not None]
+    open_ = [latency for latency in found if latency.verdict == "inconclusive"]
+    if not open_:
+        return ""
+    lines = [f"{len(open_)} of {len(found)} latency verdicts are inconclusive."]
+    floors = [latency.noise_floor for latency in open_ if latency.noise_floor is not None]
+    if any(floor > NOISY for floor in floors):
+        lines.append(
+            f"noisy: a model seems to differ from its own copy by up to {max(floors):.0%}; a quieter machine helps"
+        )
+    more = [(latency.more_blocks, latency.blocks) for latency in open_ if latency.more_blocks and latency.blocks]
+    if more:
+        longest = max((wanted + had) / had for wanted, had in more)
+        lines.append(f"about {longest:.1f} times --time-per-cell would settle the {len(more)} that straddle the margin")
+    return "\n".join(lines)
 
 
 def costs(records: Iterable[Record]) -> str:
-    """Latency and memory of each cell side by side, in the order measured; empty without any."""
+    """Latency, memory and what was lost of each cell side by side, in the order measured; empty without any."""
+    records = list(records)
+    lost = {(*_chosen(r.cell), r.quality.metric): r.quality for r in records if r.quality is not None}
     merged: dict[str, Record] = {}
     for record in records:
         if record.latency is not None or record.memory is not None:
@@ -38,7 +74,15 @@ def costs(records: Iterable[Record]) -> str:
             merged[name] = dataclasses.replace(
                 known, latency=record.latency or known.latency, memory=record.memory or known.memory
             )
-    rows = [[name, *_latency(found.latency), *_memory(found.memory)] for name, found in merged.items()]
+    rows = [
+        [
+            name,
+            *_latency(found.latency),
+            *_memory(found.memory),
+            *(_difference(lost.get((*_chosen(found.cell), metric))) for metric in UNITS),
+        ]
+        for name, found in merged.items()
+    ]
     return _table(rows, COST_HEADERS)
 
 
@@ -95,11 +139,28 @@ def _pruned_by(cell: Cell) -> str:
     return _name(kept).removeprefix(" · ")
 
 
-def _latency(latency: Latency | None) -> tuple[str, str]:
+def _chosen(cell: Cell) -> tuple[object, ...]:
+    """Which weights are gone: what a cell's quality hangs on, whatever its format and workload."""
+    return cell.model, cell.method, cell.pattern, cell.scope, cell.sparsity, cell.seed, cell.recovery
+
+
+def _latency(latency: Latency | None) -> tuple[str, str, str, str]:
     if latency is None:
-        return MISSING, MISSING
-    median, q1, q3 = (1e3 * s for s in (latency.pruned_seconds, latency.pruned_q1, latency.pruned_q3))
-    return f"{median:.2f} [{q1:.2f}, {q3:.2f}]", latency.verdict
+        return MISSING, MISSING, MISSING, MISSING
+    dense = MISSING if latency.dense_seconds is None else f"{1e3 * latency.dense_seconds:.2f}"
+    ratio = MISSING
+    if latency.speedup and latency.low and latency.high:
+        ratio = f"{1 / latency.speedup:.3f} [{1 / latency.high:.3f}, {1 / latency.low:.3f}]"
+    return dense, f"{1e3 * latency.pruned_seconds:.2f}", ratio, latency.verdict
+
+
+def _difference(quality: Quality | None) -> str:
+    """The paired difference from the unpruned model and its standard error; nothing for that model itself."""
+    if quality is None or quality.verdict is None or quality.delta is None or quality.delta_stderr is None:
+        return MISSING
+    factor = UNITS[quality.metric]
+    places = 3 if factor == 1.0 else 1
+    return f"{factor * quality.delta:+.{places}f} ± {factor * quality.delta_stderr:.{places}f}"
 
 
 def _memory(memory: Memory | None) -> tuple[str, str, str]:

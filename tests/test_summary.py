@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from sparsity.record import Cell, Latency, Memory, NotMeasured, Pruned, Quality, Record
-from sparsity.summary import costs, missing, quality, text
+from sparsity.summary import costs, doubts, missing, quality, text
 
 CELL = Cell("bert", "l1", "unstructured", "layer", 0.5, "dense", workload="8x64", dtype="float32")
-LATENCY = Latency(0.0125, 0.012, 0.0131, 20, "inconclusive")
+LATENCY = Latency(0.0125, 0.012, 0.0131, 20, "slower", dense_seconds=0.01, speedup=0.8, low=0.78125, high=0.8333333)
 MEMORY = Memory(1_480_000, 2_345_678, "cpu profiler", verdict="same")
 NLL = Quality("mean_nll", 2.0, 0.1, 100, 7.389, delta=0.0123, delta_stderr=0.004, verdict="kept")
 ACCURACY = Quality("accuracy", 0.8125, 0.01, 100, delta=-0.034, delta_stderr=0.005, verdict="lost")
@@ -33,12 +33,46 @@ def test_costs_of_one_cell_are_in_one_line() -> None:
     (row,) = rows(costs([Record(CELL, latency=LATENCY), Record(CELL, memory=MEMORY)]))
     assert row == [
         "bert · l1 · layer · 0.5 · dense · 8x64",
-        "12.50 [12.00, 13.10]",
-        "inconclusive",
+        "10.00",
+        "12.50",
+        "1.250 [1.200, 1.280]",
+        "slower",
         "1.41",
         "2.24",
         "same",
+        DASH,
+        DASH,
     ]
+
+
+def test_what_a_cell_lost_stands_beside_what_it_costs_whatever_its_format_and_workload() -> None:
+    lost = [Record(CURVE, quality=NLL), Record(replace(CURVE, task="classification"), quality=ACCURACY)]
+    masked = replace(CELL, format="masked", workload="1x8")
+    found = rows(costs([Record(CELL, latency=LATENCY), Record(masked, memory=MEMORY), *lost]))
+    assert [row[-2:] for row in found] == [["+0.012 ± 0.004", "-3.4 ± 0.5"]] * 2
+    other = rows(costs([Record(replace(CELL, sparsity=0.9), latency=LATENCY), *lost]))
+    assert other[0][-2:] == [DASH, DASH]
+
+
+def test_the_unpruned_model_lost_nothing_to_itself() -> None:
+    control = replace(CELL, method="none", pattern=None, scope=None, sparsity=0.0)
+    itself = replace(NLL, delta=0.0, delta_stderr=0.0, verdict=None)
+    quality_cell = replace(CONTROL, pattern=None)
+    (row,) = rows(costs([Record(control, latency=LATENCY), Record(quality_cell, quality=itself)]))
+    assert row[-2] == DASH
+
+
+def test_what_could_not_be_told_is_counted_with_what_would_help() -> None:
+    assert doubts([Record(CELL, latency=LATENCY)]) == ""
+    straddling = replace(LATENCY, verdict="inconclusive", blocks=16, more_blocks=24, noise_floor=0.01)
+    noisy = replace(LATENCY, verdict="inconclusive", noise_floor=0.083)
+    told = doubts([Record(CELL, latency=each) for each in (LATENCY, straddling, noisy)])
+    assert told.splitlines() == [
+        "2 of 3 latency verdicts are inconclusive.",
+        "noisy: a model seems to differ from its own copy by up to 8%; a quieter machine helps",
+        "about 2.5 times --time-per-cell would settle the 1 that straddle the margin",
+    ]
+    assert len(doubts([Record(CELL, latency=replace(straddling, more_blocks=None))]).splitlines()) == 1
 
 
 @pytest.mark.parametrize("change", [{"sparsity": 0.9}, {"format": "masked"}, {"seed": 1}, {"pattern": "2:4"}])
@@ -48,9 +82,11 @@ def test_another_choice_on_any_axis_is_another_line(change: dict[str, object]) -
 
 
 def test_costs_that_were_not_measured_are_dashes() -> None:
-    assert rows(costs([Record(CELL, latency=LATENCY)]))[0][3:] == [DASH, DASH, DASH]
-    assert rows(costs([Record(CELL, memory=MEMORY)]))[0][1:3] == [DASH, DASH]
-    assert rows(costs([Record(CELL, memory=replace(MEMORY, verdict=None))]))[0][-1] == DASH
+    assert rows(costs([Record(CELL, latency=LATENCY)]))[0][5:] == [DASH] * 5
+    assert rows(costs([Record(CELL, memory=MEMORY)]))[0][1:5] == [DASH] * 4
+    bare = replace(LATENCY, dense_seconds=None, speedup=None)
+    assert rows(costs([Record(CELL, latency=bare)]))[0][1:5] == [DASH, "12.50", DASH, "slower"]
+    assert rows(costs([Record(CELL, memory=replace(MEMORY, verdict=None))]))[0][-3] == DASH
 
 
 def test_cells_stand_in_the_order_in_which_they_were_measured() -> None:

@@ -1,70 +1,173 @@
-"""What is timed: a callable that returns only when the work is done.
+"""What a forward pass costs, measured in turns with a reference: from two callables to a record.
 
-CUDA returns before the device has finished, so a timer around a bare call measures the launch. Here
-the device is synchronised once, at the end of the call; what was queued before is waited for by
-`warm_up`. Knows callables, nothing of pruning.
+A timed callable returns only when its work is done. CUDA returns before the device has finished, so a
+timer around a bare call measures the launch; `on_device` waits, and keeps, apart from the time that the
+user feels, the time that the device took by its own events.
 
-Dense and pruned are timed one after the other. On a shared machine that cannot tell a difference
-from drift, so the verdict is `inconclusive`, whatever the numbers.
+Knows callables, nothing of pruning. Inputs of both arms stay on the device, and caches are warm: nothing
+is flushed between calls.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from sparsity.errors import Refused
+from sparsity.measure import duet, ratio
 from sparsity.record import Latency
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
-Result = TypeVar("Result")
+    from sparsity.measure.duet import Call
+    from sparsity.measure.gpu import Clocks
 
-WARM_UP_CALLS, WARM_UP_SECONDS = 3, 0.1
-"""The least of both before anything is timed: allocator, caches, threads and kernel choices settle."""
-TIMED_CALLS, TIMED_SECONDS = 10, 0.3
-"""Timed calls: at least so many, and for at least so long."""
+CACHES = "warm"
 
 
-UNPAIRED = "dense and pruned were timed one after the other, so drift of the machine cannot be told from a difference"
+@dataclass
+class OnDevice:
+    """A callable that returns once its CUDA device has done what it asked for, and knows how long that took."""
 
+    function: Call
+    device: str
+    last: float = 0.0
+    """Seconds between two events around the last call, by the device's own clock."""
 
-def synchronised(function: Callable[[], Result], device: str) -> Callable[[], Result]:
-    """The function, returning once the device has done what it asked for."""
-    if not device.startswith("cuda"):
-        return function
-    import torch
+    def __call__(self) -> object:
+        """Whatever the function returns, when it is true."""
+        import torch
 
-    def call() -> Result:
-        result = function()
-        torch.cuda.synchronize(device)
+        begun, done = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        stream = torch.cuda.current_stream(self.device)
+        begun.record(stream)
+        result = self.function()
+        done.record(stream)
+        torch.cuda.synchronize(self.device)
+        self.last = begun.elapsed_time(done) / 1e3
         return result
 
-    return call
+
+def on_device(function: Call, device: str) -> Call:
+    """The function, returning once the device has done what it asked for."""
+    return OnDevice(function, device) if device.startswith("cuda") else function
 
 
-def warm_up(function: Callable[[], object]) -> float:
-    """Call the function until it is warm; returns the seconds of its last call."""
-    started = time.perf_counter()
-    calls = 0
-    while True:
-        before = time.perf_counter()
-        function()
-        calls += 1
-        now = time.perf_counter()
-        if calls >= WARM_UP_CALLS and now - started >= WARM_UP_SECONDS:
-            return now - before
+@dataclass(frozen=True)
+class Pair:
+    """A duet that has been played."""
+
+    plan: duet.Plan
+    own: list[float]
+    """Seconds of each counted call of the subject, block by block."""
+    reference: list[float]
+    logarithms: list[float]
+    """Of each block's ratio."""
+    forward_share: float
+    """Of the wall time that all of it took, the part spent inside the two callables."""
+    device: tuple[list[float], list[float]] | None = None
+    """Seconds on the device of the counted calls, of the subject and of the reference."""
+    clocks: Clocks | None = None
+
+    @property
+    def ratio(self) -> ratio.Ratio:
+        """Time of the subject over that of the reference."""
+        return ratio.ratio(self.logarithms)
 
 
-def timed(benchmark: BenchmarkFixture, function: Callable[[], object]) -> Latency | None:
-    """Times a warm callable through pytest-benchmark; None where that is told not to time."""
-    seconds_per_call = warm_up(function)
-    calls = max(TIMED_CALLS, int(TIMED_SECONDS / max(seconds_per_call, 1e-6)))
-    benchmark.pedantic(function, rounds=calls, iterations=1)
-    stats = getattr(benchmark, "stats", None)
-    if stats is None:  # --benchmark-disable
+def paired(
+    benchmark: BenchmarkFixture, subject: Call, reference: Call, budget: float, clocks: Clocks | None = None
+) -> Pair | None:
+    """Times the subject through pytest-benchmark, and in turns with it the reference, in `budget` seconds.
+
+    None where the fixture is told not to time, or is not pytest-benchmark's: then the subject is
+    merely handed to it. Raises `Refused` in a worker of pytest-xdist.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        raise Refused("pytest-xdist runs tests side by side, so no time means anything; run without -n")
+    if not getattr(benchmark, "enabled", False):
+        benchmark.pedantic(subject)
         return None
-    q1, median, q3 = statistics.quantiles(stats.stats.data, n=4, method="inclusive")
-    return Latency(median, q1, q3, calls, verdict="inconclusive", reason=UNPAIRED)
+
+    def through_fixture(played: duet.Duet) -> list[float]:
+        rounds = played.plan.rounds
+        benchmark.pedantic(played.subject, setup=played.setup, teardown=played.teardown, rounds=rounds)
+        return list(benchmark.stats.stats.data)
+
+    return timed_in_turns(subject, reference, budget, clocks, through_fixture)
+
+
+def timed_in_turns(
+    subject: Call,
+    reference: Call,
+    budget: float,
+    clocks: Clocks | None = None,
+    play: Callable[[duet.Duet], list[float]] = duet.play,
+) -> Pair:
+    """The same without pytest-benchmark, or with whatever else can `play` a duet."""
+    on_gpu = isinstance(subject, OnDevice)
+    device: dict[int, list[float]] = {id(subject): [], id(reference): []}
+
+    def counted(arm: Call) -> None:
+        if isinstance(arm, OnDevice):
+            device[id(arm)].append(arm.last)
+
+    started = time.perf_counter()
+    with duet.without_garbage_collection():
+        plan, inside = duet.prepare(subject, reference, budget)
+        played = duet.Duet(subject, reference, plan, clocks and clocks.read, counted)
+        own = play(played)
+    share = (inside + played.inside(own)) / (time.perf_counter() - started)
+    of_block = statistics.median if on_gpu else min
+    logarithms = duet.block_logarithms(own, played.reference_seconds, plan.calls, of_block)
+    on_it = (device[id(subject)], device[id(reference)]) if on_gpu else None
+    return Pair(plan, own, played.reference_seconds, logarithms, share, on_it, clocks)
+
+
+def described(pair: Pair, noise_floor: float, control: bool = False) -> Latency:
+    """The record of a pair, judged against the noise floor (a fraction); a control only against the bare margin."""
+    found = pair.ratio
+    said = ratio.judge(found, 0.0 if control else noise_floor)
+    q1, median, q3 = _quartiles(pair.own)
+    device = _on_device(pair)
+    clocks = pair.clocks if pair.clocks is not None and pair.clocks.megahertz else None
+    return Latency(
+        pruned_seconds=median,
+        pruned_q1=q1,
+        pruned_q3=q3,
+        calls=len(pair.own),
+        verdict=said.verdict,
+        reason=said.reason,
+        dense_seconds=statistics.median(pair.reference),
+        speedup=1 / found.value,
+        low=1 / found.high,
+        high=1 / found.low,
+        noise_floor=noise_floor,
+        margin=said.margin,
+        blocks=found.blocks,
+        more_blocks=said.more_blocks,
+        block_ratios=list(pair.logarithms),
+        order_effect=duet.order_effect(pair.logarithms, pair.plan),
+        forward_share=pair.forward_share,
+        caches=CACHES,
+        device_seconds=device and device[0],
+        dense_device_seconds=device and device[1],
+        sm_megahertz_low=min(clocks.megahertz) if clocks else None,
+        sm_megahertz_high=max(clocks.megahertz) if clocks else None,
+        throttled=", ".join(sorted(clocks.throttled)) or None if clocks else None,
+    )
+
+
+def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    q1, median, q3 = statistics.quantiles(values, n=4, method="inclusive")
+    return q1, median, q3
+
+
+def _on_device(pair: Pair) -> tuple[float, float] | None:
+    """Median seconds on the device, of the subject and of the reference."""
+    return (statistics.median(pair.device[0]), statistics.median(pair.device[1])) if pair.device else None

@@ -1,140 +1,190 @@
-"""What is timed: the whole call and nothing else, warm, with quartiles that are those of its calls."""
+"""From two callables to a record: through pytest-benchmark's public API, judged, and never more than was measured."""
 
 from __future__ import annotations
 
+import math
+import statistics
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from sparsity.measure import latency
+from sparsity.errors import Refused
+from sparsity.measure import duet, latency
+from sparsity.measure.latency import OnDevice, Pair
+from sparsity.record import Cell, Record, from_json, to_json
+
+PLAN = duet.order(16, 2)
 
 
-class Clock:
-    """A clock that only a call moves on."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def perf_counter(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(latency, "time", made)
-    return made
-
-
-def lasting(clock: Clock, durations: Iterator[float] | list[float]) -> tuple[Callable[[], None], list[float]]:
-    """A function whose calls last so long, and the list of its calls."""
-    source, made = iter(durations), []
-
-    def function() -> None:
-        made.append(next(source))
-        clock.now += made[-1]
-
-    return function, made
-
-
-def forever(seconds: float) -> Iterator[float]:
-    while True:
-        yield seconds
-
-
-def test_on_a_cpu_the_function_itself_is_timed() -> None:
-    def function() -> int:
-        return 3
-
-    assert latency.synchronised(function, "cpu") is function
-
-
-@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
-def test_on_cuda_a_call_waits_once_for_its_own_device_after_the_work(
-    monkeypatch: pytest.MonkeyPatch, device: str
-) -> None:
-    log: list[str] = []
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda which: log.append(f"wait {which}"))
-
-    def function() -> str:
-        log.append("work")
-        return "result"
-
-    wrapped = latency.synchronised(function, device)
-    assert log == []
-    assert wrapped() == "result"
-    assert log == ["work", f"wait {device}"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "calls"),
-    [
-        (5.0, 3),  # long: three calls are enough
-        (0.0625, 3),
-        (0.03125, 4),  # 4 x 1/32 s is the first to reach 0.1 s
-        (0.0078125, 13),
-    ],
-)
-def test_warm_up_makes_three_calls_and_lasts_a_tenth_of_a_second(clock: Clock, seconds: float, calls: int) -> None:
-    function, made = lasting(clock, forever(seconds))
-    assert latency.warm_up(function) == seconds
-    assert len(made) == calls
-
-
-def test_warm_up_tells_what_the_last_call_took(clock: Clock) -> None:
-    function, _ = lasting(clock, [8.0, 4.0, 2.0, 1.0])
-    assert latency.warm_up(function) == 2.0
+def pair(ratio: float, **more: Any) -> Pair:
+    """A pair whose subject takes `ratio` times as long in every block."""
+    own, reference = [0.010 * ratio, 0.011 * ratio] * 16, [0.010, 0.011] * 16
+    return Pair(PLAN, own, reference, duet.block_logarithms(own, reference, 2), 0.95, **more)
 
 
 class FakeBenchmark:
-    """As much of pytest-benchmark's fixture as `timed` may rely on."""
+    """As much of pytest-benchmark's fixture as may be relied on; calls last as long as the clock says."""
 
-    def __init__(self, data: list[float] | None) -> None:
-        self.stats = None if data is None else types.SimpleNamespace(stats=types.SimpleNamespace(data=data))
+    enabled = True
+
+    def __init__(self) -> None:
         self.asked: dict[str, Any] = {}
-        self.function: object = None
+        self.stats: Any = None
 
     def pedantic(self, function: Callable[[], object], **asked: Any) -> None:
-        self.function, self.asked = function, asked
+        self.asked = asked
+        times = []
+        for _ in range(asked["rounds"]):
+            asked["setup"]()
+            times.append(duet.seconds(function))
+            asked["teardown"]()
+        self.stats = types.SimpleNamespace(stats=types.SimpleNamespace(data=times))
 
 
-def timed(benchmark: FakeBenchmark, function: Callable[[], object]) -> Any:
-    return latency.timed(benchmark, function)  # type: ignore[arg-type]  # a stand-in for the fixture
+def busy(rounds: int) -> Callable[[], int]:
+    return lambda: sum(range(rounds))
 
 
-def test_timed_gives_the_quartiles_of_the_calls(clock: Clock) -> None:
-    function, _ = lasting(clock, forever(1.0))
-    data = [7.0, 0.0, 12.0, 3.0, 9.0, 1.0, 6.0, 2.0, 11.0, 4.0, 8.0, 5.0, 10.0]
-    benchmark = FakeBenchmark(data)
-    result = timed(benchmark, function)
-    assert (result.pruned_q1, result.pruned_seconds, result.pruned_q3) == (3.0, 6.0, 9.0)
-    assert benchmark.function is function
-    assert benchmark.asked == {"rounds": 10, "iterations": 1}  # every call its own round
-    assert result.calls == 10
+def test_the_subject_is_timed_by_the_fixture_and_the_reference_in_turns_with_it() -> None:
+    benchmark = FakeBenchmark()
+    found = latency.paired(benchmark, busy(20_000), busy(20_000), 0.4)  # type: ignore[arg-type]  # a stand-in for the fixture
+    assert found is not None
+    assert found.own == benchmark.stats.stats.data
+    assert len(found.reference) == len(found.own) == found.plan.rounds == benchmark.asked["rounds"]
+    assert found.logarithms == duet.block_logarithms(found.own, found.reference, found.plan.calls)
+    assert 0.3 < found.forward_share <= 1.0
+    assert found.device is None
 
 
-@pytest.mark.parametrize(("seconds", "rounds"), [(2.0, 10), (0.015625, 19), (0.0009765625, 307), (0.0, 300_000)])
-def test_timed_makes_ten_calls_or_as_many_as_fill_its_time(
-    monkeypatch: pytest.MonkeyPatch, seconds: float, rounds: int
+def test_twice_the_work_is_slower_and_half_of_it_faster() -> None:
+    """No number of this machine: a factor of four in work, on any machine, is more than any noise."""
+    slow, fast = busy(80_000), busy(20_000)
+    assert latency.described(latency.timed_in_turns(slow, fast, 0.5), 0.05).verdict == "slower"
+    assert latency.described(latency.timed_in_turns(fast, slow, 0.5), 0.05).verdict == "faster"
+
+
+class Disabled:
+    """The fixture under --benchmark-disable, or another plugin's."""
+
+    def __init__(self, **more: object) -> None:
+        self.called: list[object] = []
+        vars(self).update(more)
+
+    def pedantic(self, function: Callable[[], object]) -> None:
+        self.called.append(function)
+
+
+@pytest.mark.parametrize("more", [{"enabled": False}, {}])
+def test_a_fixture_that_does_not_time_is_handed_the_subject_and_gives_nothing(more: dict[str, object]) -> None:
+    benchmark, subject = Disabled(**more), busy(1)
+    assert latency.paired(benchmark, subject, busy(1), 1.0) is None  # type: ignore[arg-type]  # a stand-in
+    assert benchmark.called == [subject]
+
+
+def test_beside_other_tests_nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")
+    with pytest.raises(Refused, match="side by side, so no time means anything; run without -n"):
+        latency.paired(FakeBenchmark(), busy(1), busy(1), 1.0)  # type: ignore[arg-type]  # a stand-in
+
+
+def test_a_record_says_what_the_pair_shows() -> None:
+    found = latency.described(pair(1.25), 0.01)
+    assert found.pruned_seconds == pytest.approx(statistics.median(pair(1.25).own))
+    assert found.dense_seconds == pytest.approx(0.0105)
+    assert (found.speedup, found.low, found.high) == pytest.approx((0.8, 0.8, 0.8))
+    assert (found.verdict, found.margin, found.noise_floor) == ("slower", 0.03, 0.01)
+    assert (found.calls, found.blocks, found.caches) == (32, 16, "warm")
+    assert found.block_ratios == pytest.approx([math.log(1.25)] * 16)
+    assert found.order_effect == pytest.approx(0.0)
+    assert found.forward_share == 0.95
+    assert found.pruned_q1 <= found.pruned_seconds <= found.pruned_q3
+    assert found.device_seconds is found.sm_megahertz_low is found.throttled is None
+
+
+def test_a_record_survives_the_file() -> None:
+    record = Record(Cell("bert"), latency=latency.described(pair(0.5), 0.02))
+    assert from_json(to_json(record)) == record
+
+
+def test_a_noisy_control_withholds_the_verdict_but_no_number() -> None:
+    found = latency.described(pair(1.25), 0.08)
+    assert found.verdict == "inconclusive"
+    assert "noisy" in str(found.reason)
+    assert found.speedup == pytest.approx(0.8)
+
+
+def test_a_control_is_judged_against_the_bare_margin_and_never_calls_itself_noisy() -> None:
+    assert latency.described(pair(1.04), 0.04, control=True).verdict == "slower"
+    assert latency.described(pair(1.04), 0.04).verdict == "same"
+    found = latency.described(pair(1.10), 0.10, control=True)
+    assert (found.verdict, found.noise_floor) == ("slower", 0.10)
+
+
+def test_on_a_cpu_the_function_itself_is_timed() -> None:
+    function = busy(1)
+    assert latency.on_device(function, "cpu") is function
+
+
+class FakeEvent:
+    """A CUDA event that logs; a call between two of them takes 2 ms on the device."""
+
+    log: list[str] = []  # noqa: RUF012  # shared on purpose: events of one test
+
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self, stream: str) -> None:
+        self.log.append(f"event on {stream}")
+
+    def elapsed_time(self, other: FakeEvent) -> float:
+        return 2.0
+
+
+@pytest.fixture
+def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    FakeEvent.log = []
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: FakeEvent.log.append(f"wait {device}"))
+    return FakeEvent.log
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_on_cuda_a_call_waits_once_for_its_own_device_and_is_timed_by_events_too(
+    fake_cuda: list[str], device: str
 ) -> None:
-    monkeypatch.setattr(latency, "warm_up", lambda function: seconds)
-    benchmark = FakeBenchmark([1.0, 2.0])
-    timed(benchmark, lambda: None)
-    assert benchmark.asked["rounds"] == rounds
+    def function() -> str:
+        fake_cuda.append("work")
+        return "result"
+
+    wrapped = latency.on_device(function, device)
+    assert fake_cuda == []
+    assert wrapped() == "result"
+    event = f"event on stream of {device}"
+    assert fake_cuda == [event, "work", event, f"wait {device}"]
+    assert isinstance(wrapped, OnDevice)
+    assert wrapped.last == pytest.approx(0.002)
 
 
-def test_dense_and_pruned_one_after_the_other_give_no_verdict(clock: Clock) -> None:
-    function, _ = lasting(clock, forever(1.0))
-    result = timed(FakeBenchmark([1.0, 2.0, 3.0]), function)
-    assert result.verdict == "inconclusive"
-    assert "drift" in result.reason
-    assert (result.speedup, result.low, result.high, result.dense_seconds) == (None, None, None, None)
+@pytest.mark.usefixtures("fake_cuda")
+def test_on_cuda_device_time_stands_apart_and_blocks_are_medians() -> None:
+    subject, reference = (latency.on_device(busy(2000), "cuda") for _ in range(2))
+    found = latency.timed_in_turns(subject, reference, 0.4)
+    assert found.device == ([0.002] * found.plan.rounds, [0.002] * found.plan.rounds)
+    assert found.logarithms == duet.block_logarithms(found.own, found.reference, found.plan.calls, statistics.median)
+    record = latency.described(found, 0.01)
+    assert (record.device_seconds, record.dense_device_seconds) == (0.002, 0.002)
 
 
-def test_where_timing_is_off_there_is_no_latency(clock: Clock) -> None:
-    function, made = lasting(clock, forever(1.0))
-    assert timed(FakeBenchmark(None), function) is None
-    assert made
+def test_clocks_are_told_where_there_were_any() -> None:
+    clocks = types.SimpleNamespace(megahertz=[1980, 1410, 1755], throttled={"power cap", "hardware slowdown"})
+    found = latency.described(pair(1.0, clocks=clocks), 0.01)
+    assert (found.sm_megahertz_low, found.sm_megahertz_high) == (1410, 1980)
+    assert found.throttled == "hardware slowdown, power cap"
+    silent = types.SimpleNamespace(megahertz=[], throttled=set())
+    assert latency.described(pair(1.0, clocks=silent), 0.01).sm_megahertz_low is None
+    free = types.SimpleNamespace(megahertz=[1980], throttled=set())
+    assert latency.described(pair(1.0, clocks=free), 0.01).throttled is None

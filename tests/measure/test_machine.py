@@ -6,6 +6,7 @@ import json
 import os
 import types
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import cpuinfo
@@ -13,7 +14,7 @@ import psutil
 import pytest
 import torch
 
-from sparsity.measure import machine
+from sparsity.measure import gpu, machine
 
 
 @pytest.fixture
@@ -52,19 +53,32 @@ def test_torch_stands_with_its_build(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_cannot_be_read_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpuinfo, "get_cpu_info", dict)
+    monkeypatch.setattr(machine, "GOVERNOR", Path("no such file"))
     found = machine.fingerprint("cpu", "float32", 2)
-    assert "cpu" not in found
+    assert not {"cpu", "cpu_flags", "governor"} & set(found)
     assert None not in found.values()
 
 
 @pytest.mark.usefixtures("moving_clock")
+def test_flags_that_choose_kernels_and_the_governor_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    flags = ["fpu", "avx512f", "avx2", "hypervisor", "amx_bf16", "fma"]
+    monkeypatch.setattr(cpuinfo, "get_cpu_info", lambda: {"flags": flags})
+    monkeypatch.setattr(machine, "GOVERNOR", tmp_path / "governor")
+    (tmp_path / "governor").write_text("powersave\n")
+    found = machine.fingerprint("cpu", "float32", 2)
+    assert found["cpu_flags"] == "amx_bf16 avx2 avx512f fma"
+    assert found["governor"] == "powersave"
+
+
+@pytest.mark.usefixtures("moving_clock")
 def test_a_gpu_is_named_only_where_it_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    properties = types.SimpleNamespace(name="Card 1", major=9, minor=0)
+    properties = types.SimpleNamespace(name="Card 1", major=9, minor=0, total_memory=85_000_000_000)
+    monkeypatch.setattr(gpu, "driver", lambda: "580.1")
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
     on_gpu, on_cpu = (machine.fingerprint(device, "float32", 2) for device in ("cuda:0", "cpu"))
-    assert (on_gpu["gpu"], on_gpu["gpu_capability"]) == ("Card 1", "9.0")
+    assert (on_gpu["gpu"], on_gpu["gpu_capability"], on_gpu["driver"]) == ("Card 1", "9.0", "580.1")
     assert json.dumps(on_gpu)
-    assert not {"gpu", "gpu_capability", "cuda", "tf32"} & set(on_cpu)
+    assert not {"gpu", "gpu_capability", "cuda", "tf32", "driver", "cudnn", "gpu_bytes"} & set(on_cpu)
 
 
 @pytest.mark.parametrize(
