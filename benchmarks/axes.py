@@ -105,9 +105,9 @@ def grid(options: Options, question: str) -> Grid:
         raise UnknownName("profile", options.profile, PROFILES)
     chosen = PROFILES[options.profile][question]
     given = {f.name: options.axes[f.name] for f in fields(Grid) if f.name in options.axes}
-    if "tasks" in given:  # a question keeps to its own
-        asked = given["tasks"]
-        given["tasks"] = chosen.tasks and tuple(task for task in chosen.tasks if task in asked)
+    asked = given.pop("tasks", None)
+    if asked is not None and chosen.tasks is not None:  # a question keeps to its own
+        given["tasks"] = tuple(task for task in chosen.tasks if task in asked)
     return replace(chosen, **given)  # type: ignore[arg-type]  # options.axes holds parsed tuples of each field's type
 
 

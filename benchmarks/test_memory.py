@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparsity.bench import CONTROL
 from sparsity.execution import CLOSE, relative_error
-from sparsity.measure.memory import Peak, file_bytes, resident_bytes
+from sparsity.measure.memory import Peak, file_bytes, resident_bytes, verdict
 from sparsity.record import Memory
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ def test_forward_memory(
     peak: Peak = benchmark.pedantic(peak_memory, args=(forward, bench.options.device), rounds=1)
     weights = resident_bytes(executed_model)
     total, dense_total = weights + peak.bytes, dense_weights + dense_peak
-    verdict = "same" if total == dense_total else "smaller" if total < dense_total else "larger"
     record.memory = Memory(
         weights_bytes=weights,
         peak_bytes=peak.bytes,
@@ -47,7 +46,7 @@ def test_forward_memory(
         disk_bytes=file_bytes(executed_model),
         dense_weights_bytes=dense_weights,
         dense_peak_bytes=dense_peak,
-        verdict=None if pruned_model.recipe == CONTROL else verdict,
+        verdict=None if pruned_model.recipe == CONTROL else verdict(total, dense_total),
     )
     if record.cell.format == "dense":
         assert weights == dense_weights, f"got {weights} bytes of weights, should be {dense_weights} [{record.cell}]"

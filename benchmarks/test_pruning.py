@@ -40,6 +40,9 @@ def test_reaches_its_sparsity(
     peak = peak_memory(run, bench.options.device, warmups=0)  # tracked, untimed
     subject.current = pruned
     record.pruned = replace(pruned.counts, seconds=took[0], extra_bytes=peak.bytes)
+    for axis in ("method", "pattern", "scope", "sparsity", "seed"):
+        asked, got = getattr(record.cell, axis), getattr(pruned.recipe, axis)
+        assert asked in (None, got), f"got {axis} {got!r}, should be {asked!r} [{record.cell}]"
     sizes = [mask.numel() for mask in pruned.masks]
     groups = [sum(sizes)] if recipe.scope == "global" else sizes
     expected = sum(pruned_count(recipe.sparsity, size) for size in groups)

@@ -52,6 +52,7 @@ def _what_was_run(run: Run) -> list[str]:
         ("measured", run.datetime),
         ("commit", run.commit),
         ("machine", run.machine),
+        ("noise floor", None if run.noise_floor is None else f"{run.noise_floor:.1%}"),
         *run.fingerprint.items(),
     ]
     rows = [[escape(key), escape(value)] for key, value in facts if value is not None]
@@ -64,6 +65,7 @@ def _what_was_run(run: Run) -> list[str]:
         DEMONSTRATION if any(m is not None and m.demonstration for m in about) else "",
         markdown(["", ""], rows, text_columns=2),
         markdown(["model", "class", "source", "label"], model_rows, text_columns=4),
+        f"**The run was stopped**: {run.not_run} tests were not run." if run.not_run else "",
         repeated if run.repeated else "",
     ]
 

@@ -75,6 +75,8 @@ def _read_one(path: Path) -> Run:
         commit=_commit(file.part("commit_info")),
         records=records,
         not_measured=tuple(map(_not_measured, ours.not_measured)),
+        noise_floor=ours.noise_floor,
+        not_run=ours.not_run or 0,
         repeated=repeated,
     )
 

@@ -60,6 +60,10 @@ class Run:
     datetime: str | None = None
     commit: str | None = None
     not_measured: tuple[NotMeasured, ...] = ()
+    noise_floor: float | None = None
+    """The largest of the controls: how far a model seems to differ from its own copy, a fraction."""
+    not_run: int = 0
+    """Tests that the run was stopped before."""
     repeated: tuple[str, ...] = ()
     """Tests whose cell an earlier test of the same file had measured; passed over."""
 

@@ -109,13 +109,13 @@ def not_measured(missing: Iterable[NotMeasured]) -> str:
 
 
 def inconclusive(records: Sequence[Record]) -> str:
-    """The sentence that stands below the times where a verdict is `inconclusive`, each recorded reason once."""
+    """The sentence that stands below the times where a verdict is `inconclusive`."""
     found = of_kind(records, "latency")
     doubtful = [r.latency for r in found if r.latency and r.latency.verdict == "inconclusive"]
     if not doubtful:
         return ""
-    reasons = [escape(reason) for reason in dict.fromkeys(each.reason for each in doubtful) if reason]
-    why = f" Recorded reason: {'; '.join(reasons)}." if reasons else " No reason was recorded."
+    noisy = sum(1 for each in doubtful if each.reason and each.reason.startswith("noisy"))
+    why = f" {noisy} of them because the machine was too noisy." if noisy else ""
     return f"{len(doubtful)} of {len(found)} latency verdicts are `inconclusive`: faster or slower is not shown.{why}"
 
 

@@ -19,6 +19,8 @@ from sparsity.methods import METHODS
 from sparsity.prune import SCOPES
 from sparsity.tasks.quality import TASKS
 
+LEAST_DOCUMENTS = 20
+"""With fewer, a standard error of accuracy is itself a guess."""
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 Value = str | float | int
 WHOLE = re.compile(r"[0-9]{1,9}")
@@ -127,6 +129,6 @@ def _seconds(text: str) -> float:
 
 def _documents(text: str) -> int:
     count = _count("documents", text)
-    if count % 2:
-        raise BadValue(f"documents {count} is odd, but half of them carry each label")
+    if count % 2 or count < LEAST_DOCUMENTS:
+        raise BadValue(f"documents {count} is not an even number from {LEAST_DOCUMENTS}; half of them carry each label")
     return count

@@ -159,7 +159,8 @@ def _refuse_empty_layers(layers: list[PrunableLayer], kept: list[int], recipe: R
     empty = [layer.name for layer, count in zip(layers, kept, strict=True) if not count]
     if empty:
         more = f" and {len(empty) - 1} more layers" if len(empty) > 1 else ""
+        way_out = "a lower sparsity keeps" if recipe.scope == "layer" else "a lower sparsity or scope 'layer' keeps"
         raise Refused(
             f"{recipe.method} {recipe.scope} at sparsity {recipe.sparsity} leaves no weight at all in "
-            f"{empty[0]}{more}; a lower sparsity or scope 'layer' keeps them alive"
+            f"{empty[0]}{more}; {way_out} them alive"
         )

@@ -12,8 +12,12 @@ with its reason, any other is an error. Either way the result file lists it as n
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
+import threading
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -86,6 +90,10 @@ class RunState:
     """None while nothing of ours runs."""
     unspanned: SparsityError | None = None
     """Why the cells could not be made."""
+    running: Recorder | None = None
+    """Of the test that runs now, or was interrupted."""
+    collected: int = 0
+    finished: int = 0
 
 
 STATE = pytest.StashKey[RunState]()
@@ -125,9 +133,22 @@ def pytest_configure(config: pytest.Config) -> None:
         parsed = options.parse(texts)
     except SparsityError as error:
         raise pytest.UsageError(str(error)) from None
+    _check_result_file(config)
     if not any(getattr(config.option, name, None) for name in SHOWN_BY_PYTEST_BENCHMARK):
         config.option.benchmark_quiet = True  # its table has a row for each test; `summary` says it more briefly
     config.stash[STATE] = RunState(parsed, Bench(parsed, showing=lambda: uncaptured(config)))
+
+
+def _check_result_file(config: pytest.Config) -> None:
+    """A result file that cannot be written is told before anything is measured, not after."""
+    file = getattr(config.option, "benchmark_json", None)
+    if file is None:
+        return
+    if getattr(config.option, "dist", "no") != "no":
+        raise pytest.UsageError("--benchmark-json: pytest-xdist runs tests side by side, times nothing; run without -n")
+    folder = Path(file).absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise pytest.UsageError(f"--benchmark-json {file}: the folder {folder} is not there or may not be written to")
 
 
 def run_options(config: pytest.Config) -> options.Options:
@@ -176,6 +197,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     state = session.config.stash[STATE]
     if state.unspanned is not None:
         raise pytest.UsageError(str(state.unspanned))
+    state.collected = len(session.items)
     models = dict.fromkeys(axes.get("model") for axes in map(axes_of, session.items))
     references = [model for model in models if model]
     if not references or session.config.option.collectonly:
@@ -188,6 +210,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     except SparsityError as error:
         raise pytest.UsageError(str(error)) from None
     state.progress = Progress(len(session.items))
+    if threading.current_thread() is threading.main_thread():  # else what was measured would be lost, without a word
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None:
         reporter.showfspath = False  # cells of one model stand together, so the file changes at every test
@@ -261,6 +285,8 @@ def _reason(report: pytest.TestReport) -> str | None:
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Every few seconds, a line that says how far the run is and how long it still takes."""
     result = yield
+    item.config.stash[STATE].finished += 1
+    item.config.stash[STATE].running = None
     counted = item.config.stash[STATE].progress
     reporter = item.config.pluginmanager.get_plugin("terminalreporter")
     if counted is not None and reporter is not None:
@@ -296,7 +322,17 @@ def record(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> Recor
     cell = Cell(**axes_of(request.node), dtype=run_options(request.config).dtype)
     benchmark.group = f"{request.node.path.stem.removeprefix('test_')} {cell.model}"
     recorder = request.node.stash[RECORDER] = Recorder(cell, benchmark)
+    request.config.stash[STATE].running = recorder
     return recorder
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]:
+    """A test that was interrupted has no times, and pytest-benchmark would stumble over it and write nothing."""
+    state = session.config.stash[STATE]
+    if state.running is not None:
+        state.running.benchmark.has_error = True
+    yield
 
 
 # -- the result file and the end of the run --------------------------------------------------------------
@@ -319,13 +355,15 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_
     fingerprint = machine.fingerprint(settings.device, settings.dtype, state.bench.threads())
     floor = max(state.bench.noise.values(), default=None)
     noisy = None if floor is None else floor > ratio.NOISY
-    run = RunPart(settings.profile, fingerprint, state.bench.models, state.not_measured, floor, noisy)
+    left = state.collected - state.finished or None
+    run = RunPart(settings.profile, fingerprint, state.bench.models, state.not_measured, floor, noisy, left)
     output_json[KEY] = to_json(run)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """What was measured, in two compact tables, and what was not."""
     state = config.stash[STATE]
-    if found := summary.text(state.records, state.not_measured):
+    stopped = state.collected - state.finished if state.progress is not None else 0
+    if found := summary.text(state.records, state.not_measured, stopped):
         terminalreporter.section("sparsity")
         terminalreporter.write_line(found)

@@ -58,6 +58,9 @@ class Cell:
     task: str | None = None
     seed: int | None = None
 
+    def __post_init__(self) -> None:
+        _within(self, "sparsity", most=math.nextafter(1, 0))
+
     def __str__(self) -> str:
         """`bert · l1 · unstructured · layer · 0.9 · dense · 8x64`: the axes that apply, in order."""
         return " · ".join(str(value) for value in dataclasses.astuple(self) if value is not None)
@@ -127,6 +130,7 @@ class Latency:
 
     def __post_init__(self) -> None:
         _one_of("verdict", self.verdict, LATENCY_VERDICTS)
+        _within(self, "pruned_seconds", "pruned_q1", "pruned_q3", "dense_seconds", "speedup", "low", "high")
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,7 @@ class Memory:
 
     def __post_init__(self) -> None:
         _one_of("verdict", self.verdict, MEMORY_VERDICTS)
+        _within(self, "weights_bytes", "peak_bytes", "disk_bytes", "dense_weights_bytes", "dense_peak_bytes")
 
 
 @dataclass(frozen=True)
@@ -173,6 +178,8 @@ class Quality:
     def __post_init__(self) -> None:
         _one_of("metric", self.metric, METRICS)
         _one_of("verdict", self.verdict, QUALITY_VERDICTS)
+        _within(self, "value", most=1 if self.metric == "accuracy" else math.inf)
+        _within(self, "documents", "stderr", "delta_stderr", "perplexity")
 
 
 @dataclass(frozen=True)
@@ -265,6 +272,8 @@ class RunPart:
     """The largest of the run's controls: how far a model seems to differ from its own copy, a fraction."""
     noisy: bool | None = None
     """Whether that withheld latency verdicts."""
+    not_run: int | None = None
+    """Tests that the run was stopped before."""
 
 
 def to_json(record: Record | RunPart) -> dict[str, Any]:
@@ -288,6 +297,14 @@ def run_from_json(data: Any, where: str = "run") -> RunPart:
 def _one_of(name: str, value: str | None, known: tuple[str, ...]) -> None:
     if value is not None and value not in known:
         raise ValueError(f"{name} {value!r} is none of {', '.join(known)}")
+
+
+def _within(section: object, *names: str, most: float = math.inf) -> None:
+    """Refuses what cannot be, such as a negative time. What is no number passes, and is refused when it is written."""
+    for name in names:
+        value = getattr(section, name)
+        if value is not None and math.isfinite(value) and not 0 <= value <= most:
+            raise ValueError(f"{name} {value} is not in [0, {most:g}]")
 
 
 def _top(kind: type[Section], data: Any, where: str) -> Section:

@@ -37,9 +37,10 @@ Curve = tuple[str, str, str]
 """(model, metric, how it was pruned)."""
 
 
-def text(records: Sequence[Record], not_measured: Sequence[NotMeasured]) -> str:
-    """Everything there is to say; empty when nothing was measured."""
-    parts = (costs(records), doubts(records), quality(records), missing(not_measured))
+def text(records: Sequence[Record], not_measured: Sequence[NotMeasured], not_run: int = 0) -> str:
+    """Everything there is to say; empty when nothing was measured. `not_run`: tests that the run was stopped before."""
+    stopped = f"The run was stopped: {not_run} tests were not run." if not_run else ""
+    parts = (costs(records), doubts(records), quality(records), missing(not_measured), stopped)
     return "\n\n".join(part for part in parts if part)
 
 

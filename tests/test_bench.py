@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,9 +13,10 @@ import pytest
 import torch
 
 from sparsity import bench as benches
+from sparsity import execution, record
 from sparsity.bench import CONTROL, Bench
 from sparsity.errors import BadValue, Refused
-from sparsity.measure import machine, memory
+from sparsity.measure import duet, machine, memory
 from sparsity.models import embedded, hub
 from sparsity.options import Options
 from sparsity.prune import Recipe
@@ -113,6 +115,7 @@ def test_each_task_has_its_own_head_and_another_model_takes_the_place(loads: lis
     assert loads == [("gpt2", "lm"), ("gpt2", "classification"), ("bert", "lm")]
     assert set(bench.models) == {"gpt2", "bert"}
     assert (bench.models["gpt2"].class_name, bench.models["gpt2"].source) == ("GPT2LMHeadModel", "embedded")
+    assert bench.models["gpt2"].classifier == "GPT2ForSequenceClassification"
     assert bench.models["gpt2"].demonstration
 
 
@@ -220,9 +223,82 @@ def test_a_forward_pass_has_the_shape_of_its_workload_and_no_gradient() -> None:
 
 
 def test_options_reach_the_model_and_torch() -> None:
+    torch.set_num_threads(2)
     bench = Bench(Options(threads=1, dtype="bfloat16"))
     assert bench.subject("gpt2", "lm").loaded.model.dtype is torch.bfloat16
     assert torch.get_num_threads() == bench.threads() == 1
+
+
+def test_scores_of_two_tasks_are_two(tasks: list[FakeTask]) -> None:
+    bench = new()
+    language, classes = (bench.score("gpt2", task, L1) for task in ("lm", "classification"))
+    assert language is not classes
+    assert [task.name for task in tasks] == ["lm", "classification"]
+
+
+def test_bytes_of_dense_are_those_of_dense_whatever_format_the_workspace_is_in() -> None:
+    bench, other = new(), new()
+    pruned = bench.pruned(bench.subject("gpt2", "lm"), L1)
+    with execution.in_format(pruned, "masked"):
+        found = bench.dense_bytes("gpt2", "1x4")
+    assert found == other.dense_bytes("gpt2", "1x4")
+
+
+def test_what_was_removed_is_known_of_whatever_was_scored(tasks: list[FakeTask]) -> None:
+    bench = new()
+    bench.quality("gpt2", "lm", L1)
+    assert bench.counts["gpt2", "lm", L1].prunable_sparsity == 0.5
+    assert bench.counts["gpt2", "lm", CONTROL].prunable_sparsity == 0.0
+
+
+class FakeBenchmark:
+    """As much of pytest-benchmark's fixture as a duet needs."""
+
+    def __init__(self, *, enabled: bool) -> None:
+        self.enabled = enabled
+        self.stats: Any = None
+
+    def pedantic(self, function: Any, setup: Any = None, teardown: Any = None, rounds: int = 1) -> None:
+        times = []
+        for _ in range(rounds):
+            if setup:
+                setup()
+            times.append(duet.seconds(function))
+            if teardown:
+                teardown()
+        self.stats = types.SimpleNamespace(stats=types.SimpleNamespace(data=times))
+
+
+def timed(bench: Bench, recipe: Recipe, *, enabled: bool = True) -> record.Latency | None:
+    subject = bench.subject("gpt2", "lm")
+    benchmark: Any = FakeBenchmark(enabled=enabled)
+    return bench.latency(benchmark, subject, bench.pruned(subject, recipe), "1x8", 0.2)
+
+
+def test_the_control_gives_the_noise_floor_of_all_others() -> None:
+    bench = new()
+    control = timed(bench, CONTROL)
+    assert control is not None
+    assert bench.noise == {("gpt2", "1x8"): control.noise_floor}
+    pruned = timed(bench, L1)
+    assert pruned is not None
+    assert pruned.noise_floor == control.noise_floor
+    assert pruned.margin == max(0.03, control.noise_floor or 0.0)
+
+
+def test_without_a_control_one_is_measured_first_and_the_workspace_left_alone() -> None:
+    bench = new()
+    assert timed(bench, L1) is not None
+    assert bench.noise[("gpt2", "1x8")] > 0
+    current = bench.subject("gpt2", "lm").current
+    assert current is not None
+    assert current.recipe == L1
+
+
+def test_told_not_to_time_nothing_is_timed() -> None:
+    bench = new()
+    assert timed(bench, L1, enabled=False) is None
+    assert bench.noise == {}
 
 
 def test_without_an_option_threads_are_the_physical_cores(monkeypatch: pytest.MonkeyPatch) -> None:

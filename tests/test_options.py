@@ -18,9 +18,9 @@ from sparsity.tasks import quality
 def test_nothing_set_leaves_every_axis_to_the_profile() -> None:
     parsed = options.parse({})
     assert parsed == options.Options("default", {}, "float32", "cpu", None, 1000)
-    assert options.parse(dict.fromkeys([*options.AXES, "profile", "dtype", "device", "threads", "documents"], "")) == (
-        parsed
-    )
+    assert options.parse(
+        dict.fromkeys([*options.AXES, "profile", "dtype", "device", "threads", "documents", "time-per-cell"], "")
+    ) == (parsed)
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,15 @@ def test_axes_are_of_the_type_that_a_cell_has() -> None:
 
 
 def test_settings_that_are_no_axis() -> None:
-    texts = {"profile": "smoke", "dtype": "bfloat16", "device": "cuda:1", "threads": "4", "documents": "20"}
-    assert options.parse(texts) == options.Options("smoke", {}, "bfloat16", "cuda:1", 4, 20)
+    texts = {
+        "profile": "smoke",
+        "dtype": "bfloat16",
+        "device": "cuda:1",
+        "threads": "4",
+        "documents": "20",
+        "time-per-cell": "2.5",
+    }
+    assert options.parse(texts) == options.Options("smoke", {}, "bfloat16", "cuda:1", 4, 20, 2.5)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +113,8 @@ def test_an_unknown_name_is_refused_with_the_known_ones_and_the_nearest(
         *(("workloads", text) for text in ("8x", "0x64", "x", "x64", "8", "8x0", "8X64", "8x64x2", "-8x64", "8.0x64")),
         *(("seeds", text) for text in ("-1", "1.0", "one", "0x1", "²", "9" * 5000)),
         *(("threads", text) for text in ("0", "-1", "2.0", "two", "9" * 5000)),
-        *(("documents", text) for text in ("0", "7", "-2", "1e3", "9" * 5000)),
+        *(("documents", text) for text in ("0", "7", "18", "-2", "1e3", "9" * 5000)),
+        *(("time-per-cell", text) for text in ("0", "0.0", "-1", "1e3", "nan", "2s", ".5", "9" * 5000)),
         *(("device", text) for text in ("cuda:", "cuda:x", "cpu:cuda", "CUDA", "cuda:-1", "cuda:" + "9" * 5000)),
         *((name, ",") for name in options.AXES),
         *((name, " , ,") for name in options.AXES),
@@ -136,7 +144,10 @@ ALMOST_RIGHT = st.one_of(
 
 
 @settings(deadline=None)  # a busy machine is no failure
-@given(st.sampled_from([*options.AXES, "profile", "dtype", "device", "threads", "documents"]), ALMOST_RIGHT)
+@given(
+    st.sampled_from([*options.AXES, "profile", "dtype", "device", "threads", "documents", "time-per-cell"]),
+    ALMOST_RIGHT,
+)
 def test_any_text_is_read_or_refused_and_nothing_else(name: str, text: str) -> None:
     try:
         parsed = options.parse({name: text})
@@ -148,7 +159,7 @@ def test_any_text_is_read_or_refused_and_nothing_else(name: str, text: str) -> N
     assert all(int(seed) >= 0 for seed in parsed.axes.get("seeds", ()))
     assert all(values for values in parsed.axes.values())
     assert parsed.threads is None or parsed.threads >= 1
-    assert parsed.documents >= 2
+    assert parsed.documents >= 20
     assert parsed.documents % 2 == 0
 
 

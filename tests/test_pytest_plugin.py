@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -497,3 +499,103 @@ def test_all_cells_share_one_bench(run: Callable[..., pytest.RunResult]) -> None
         assert bench.options is run_options(pytestconfig)
     """
     run(test_bench=suite).assert_outcomes(passed=2)
+
+
+# -- runs that end early, or cannot be timed -------------------------------------------------------------
+
+LONG = """
+import time
+import pytest
+from sparsity.record import Memory
+
+@pytest.mark.parametrize("model", ["bert"])
+@pytest.mark.parametrize("method", ["first", "second", "third"])
+def test_cell(benchmark, record, model, method):
+    if method == "second":
+        open("begun", "w").close()
+    benchmark.pedantic(time.sleep, args=(60 if method == "second" else 0.001,), rounds=1)
+    record.memory = Memory(1000, 0, "cpu profiler")
+"""
+
+
+@pytest.mark.parametrize("signalled", [signal.SIGINT, signal.SIGTERM])
+def test_what_was_measured_before_an_interruption_is_written(tmp_path: Path, signalled: signal.Signals) -> None:
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    (tmp_path / "test_long.py").write_text(LONG)
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\npythonpath = {ROOT}\nfilterwarnings = error")
+    command = [sys.executable, "-m", "pytest", "--benchmark-json=run.json"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as running:
+        while not (tmp_path / "begun").exists():
+            assert running.poll() is None
+            time.sleep(0.05)
+        time.sleep(0.3)
+        running.send_signal(signalled)
+        output, _ = running.communicate(timeout=50)
+    assert "INTERNALERROR" not in output
+    assert "The run was stopped: 2 tests were not run." in output
+    data = strictly(tmp_path / "run.json")
+    assert [entry["name"] for entry in data["benchmarks"]] == ["test_cell[first-bert]"]
+    assert run_from_json(data["sparsity"]).not_run == 2
+
+
+def test_a_run_that_ran_to_its_end_says_nothing_of_it(story: Story) -> None:
+    assert run_from_json(story.data["sparsity"]).not_run is None
+    assert "stopped" not in story.output
+
+
+def test_a_run_that_stops_at_a_failure_keeps_what_the_failed_cell_measured(
+    pytester: pytest.Pytester, run: Callable[..., pytest.RunResult]
+) -> None:
+    suite = TIMED + "    assert model is None\n\ndef test_other():\n    pass"
+    run("-x", "--benchmark-json=run.json", test_timed=suite).assert_outcomes(failed=1)
+    data = strictly(pytester.path / "run.json")
+    assert from_json(data["benchmarks"][0]["extra_info"]["sparsity"]).outcome == "failed"
+    assert run_from_json(data["sparsity"]).not_run == 1
+
+
+@pytest.mark.parametrize("file", ["nowhere/run.json", "test_sees.py/run.json"])
+def test_a_result_file_that_cannot_be_written_is_told_before_anything_is_measured(
+    run: Callable[..., pytest.RunResult], file: str
+) -> None:
+    error = one_error(run(f"--benchmark-json={file}", test_sees=SEES))
+    assert error.startswith(f"ERROR: --benchmark-json {file}: the folder ")
+    assert error.endswith(" is not there or may not be written to")
+
+
+def test_an_error_of_collection_is_one_line_with_a_result_file_too(
+    pytester: pytest.Pytester, run: Callable[..., pytest.RunResult]
+) -> None:
+    pytester.makeini((ROOT / "pytest.ini").read_text().replace("testpaths = tests", "").replace("pythonpath = .", ""))
+    error = one_error(run("--device=cuda:7", "--benchmark-json=run.json", test_timed=TIMED))
+    assert "cuda:7" in error
+
+
+def test_beside_each_other_cells_are_not_timed_and_say_why(pytester: pytest.Pytester) -> None:
+    pytest.importorskip("xdist", reason="pytest-xdist is not installed, so nothing can run side by side")
+    pytester.makeini(f"[pytest]\npythonpath = {ROOT}")
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(test_timed=TIMED, test_sees=SEES)
+    result = pytester.runpytest_subprocess("-n", "2", "-rs", "-p", "no:codspeed")
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED*pytest-xdist runs tests side by side, so no time means anything*"])
+
+
+def test_a_result_file_from_runs_beside_each_other_is_refused(pytester: pytest.Pytester) -> None:
+    pytest.importorskip("xdist", reason="pytest-xdist is not installed, so nothing can run side by side")
+    pytester.makeini(f"[pytest]\npythonpath = {ROOT}")
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(test_sees=SEES)
+    result = pytester.runpytest_subprocess("-n", "2", "--benchmark-json=run.json", "-p", "no:codspeed")
+    assert "pytest-xdist runs tests side by side, times nothing; run without -n" in one_error(result)
+
+
+def test_under_codspeed_a_cell_runs_without_error(pytester: pytest.Pytester) -> None:
+    pytest.importorskip("pytest_codspeed", reason="pytest-codspeed is not installed")
+    pytester.makeini(f"[pytest]\npythonpath = {ROOT}")
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(test_timed=TIMED)
+    result = pytester.runpytest_subprocess("--codspeed", "-s", "-p", "no:xdist")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*latency: None"])

@@ -86,6 +86,8 @@ LEAVES = [(path, value) for path, value in leaves(written(FULL)) if path != ("sc
 # -- what goes out comes back ------------------------------------------------------------------
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
+positive = st.floats(min_value=0, allow_nan=False, allow_infinity=False)
+fractions = st.floats(min_value=0, max_value=1, exclude_max=True)
 counts = st.integers(min_value=0, max_value=2**80)
 texts = st.text(max_size=8)
 
@@ -105,7 +107,7 @@ def weights(draw: st.DrawFn) -> Weights:
 records = st.builds(
     Record,
     st.builds(
-        Cell, texts, *(maybe(texts) for _ in range(3)), maybe(numbers), *(maybe(texts) for _ in range(5)), maybe(counts)
+        Cell, texts, *[maybe(texts)] * 3, maybe(fractions), *[maybe(texts)] * 5, maybe(counts)
     ),
     maybe(
         st.builds(
@@ -114,8 +116,9 @@ records = st.builds(
     ),
     maybe(
         st.builds(
-            Latency, numbers, numbers, numbers, counts,
-            st.sampled_from(["faster", "same", "slower", "inconclusive"]), maybe(texts), *[maybe(numbers)] * 5,
+            Latency, positive, positive, positive, counts,
+            st.sampled_from(["faster", "same", "slower", "inconclusive"]), maybe(texts), *[maybe(positive)] * 6,
+            maybe(counts), maybe(counts), maybe(st.lists(numbers, max_size=3)), maybe(numbers),
         )
     ),
     maybe(
@@ -125,7 +128,8 @@ records = st.builds(
     ),
     maybe(
         st.builds(
-            Quality, st.sampled_from(["mean_nll", "accuracy"]), numbers, numbers, counts, *[maybe(numbers)] * 5,
+            Quality, st.sampled_from(["mean_nll", "accuracy"]), fractions, positive, counts, maybe(positive),
+            *[maybe(numbers)] * 3, maybe(positive),
             maybe(st.sampled_from(["kept", "lost", "inconclusive"])),
         )
     ),
@@ -173,6 +177,27 @@ def test_names_in_the_file_are_those_that_readers_rely_on() -> None:
     assert axes[:6] == ["model", "method", "pattern", "scope", "sparsity", "format"]
     assert axes[6:] == ["recovery", "workload", "dtype", "task", "seed"]
     assert list(written(RUN)) == ["schema", "profile", "fingerprint", "models", "not_measured"]
+
+
+@pytest.mark.parametrize(
+    ("section", "impossible"),
+    [
+        ("cell", {"sparsity": 1.0}),
+        ("cell", {"sparsity": -0.1}),
+        ("latency", {"pruned_seconds": -1e-9}),
+        ("latency", {"speedup": -2.0}),
+        ("memory", {"weights_bytes": -1}),
+        ("memory", {"dense_peak_bytes": -1}),
+        ("quality", {"metric": "accuracy", "value": 1.01}),
+        ("quality", {"stderr": -0.1}),
+        ("quality", {"documents": -2}),
+    ],
+)
+def test_what_cannot_be_is_refused_on_the_way_in(section: str, impossible: dict[str, Any]) -> None:
+    data = written(FULL)
+    data[section] |= impossible
+    with pytest.raises(ResultNotReadable, match=rf"^record\.{section}: .* is not in \[0, "):
+        from_json(data)
 
 
 # -- what is no measurement does not go out ------------------------------------------------------

@@ -97,6 +97,7 @@ def paired(
     def through_fixture(played: duet.Duet) -> list[float]:
         rounds = played.plan.rounds
         benchmark.pedantic(played.subject, setup=played.setup, teardown=played.teardown, rounds=rounds)
+        assert benchmark.stats is not None  # it is enabled
         return list(benchmark.stats.stats.data)
 
     return timed_in_turns(subject, reference, budget, clocks, through_fixture)
@@ -120,7 +121,7 @@ def timed_in_turns(
     started = time.perf_counter()
     with duet.without_garbage_collection():
         plan, inside = duet.prepare(subject, reference, budget)
-        played = duet.Duet(subject, reference, plan, clocks and clocks.read, counted)
+        played = duet.Duet(subject, reference, plan, clocks.read if clocks else None, counted)
         own = play(played)
     share = (inside + played.inside(own)) / (time.perf_counter() - started)
     of_block = statistics.median if on_gpu else min

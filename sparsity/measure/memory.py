@@ -40,6 +40,13 @@ class Peak:
     source: str
 
 
+def verdict(total: int, dense_total: int) -> str:
+    """`smaller`, `same` or `larger`: bytes against those of the dense model, exactly."""
+    if total == dense_total:
+        return "same"
+    return "smaller" if total < dense_total else "larger"
+
+
 def peak_memory(function: Callable[[], object], device: str = "cpu", warmups: int = 1) -> Peak:
     """The peak of tensor memory during one call of the function.
 

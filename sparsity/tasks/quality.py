@@ -26,8 +26,12 @@ if TYPE_CHECKING:
 TASKS = ("lm", "classification")
 METRICS = {"lm": "mean_nll", "classification": "accuracy"}
 BATCH_SIZE = 128
+CHANCE = 0.5
+"""Accuracy of a guess: the documents are balanced."""
 FRAMING = 2
 """Positions that start and end tokens may take."""
+LEAST_POSITIONS = 16
+"""Below, what is left of a document says nothing of it."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +90,20 @@ def build(
     texts, labels = list(chosen["text"]), list(chosen["label"])
     special = language_modeling.special_tokens(tokenizer, model)
     limit = _token_limit(model, tokenizer)
+    pad = special.pad
     if name == "lm":
         examples = language_modeling.encode(texts, tokenizer, objective, special, limit - FRAMING, seed)
     else:
         if model.config.num_labels != 2:
             raise Refused(f"the reviews have 2 classes, but the classifier has {model.config.num_labels}")
+        pad = (
+            model.config.pad_token_id
+        )  # GPT-2 classifies the last token that is not this one, whatever the tokenizer says
+        if pad is None:
+            raise Refused("the classifier's config.json names no padding token, so documents cannot share a batch")
         examples = text_classification.encode(texts, labels, tokenizer, limit)
-    device_batches = [b.to(model.device) for b in batching.batches(examples, special.pad, BATCH_SIZE)]
+    device_batches = [b.to(model.device) for b in batching.batches(examples, pad, BATCH_SIZE)]
+    _refuse_unknown_tokens(examples, model.config.vocab_size)
     whole = max(len(e.input_ids) for e in examples) < limit
     return Task(
         name,
@@ -104,11 +115,23 @@ def build(
     )
 
 
+def _refuse_unknown_tokens(examples: list[batching.Example], known: int) -> None:
+    largest = max(max(e.input_ids) for e in examples)
+    if largest >= known:
+        raise Refused(f"the tokenizer gives token {largest}, but the model knows {known}; save the two together")
+
+
 def compare(task: Task, scores: Scores, dense: Scores) -> record.Quality:
-    """The record of a score, with its difference from dense over the same documents; dense itself is not judged."""
+    """The record of a score, with its difference from dense over the same documents.
+
+    Dense itself is not judged, and against a classifier that only guesses nothing can be kept or lost.
+    """
     delta = metrics.ratio(scores.numerators - dense.numerators, dense.denominators)
     worse = delta.value if scores.metric == "mean_nll" else -delta.value
     value = scores.estimate.value
+    said = metrics.verdict(scores.metric, metrics.Estimate(worse, delta.stderr))
+    if scores.metric == "accuracy" and dense.estimate.value - metrics.CONFIDENCE * dense.estimate.stderr <= CHANCE:
+        said = "inconclusive"
     return record.Quality(
         metric=scores.metric,
         value=value,
@@ -119,7 +142,7 @@ def compare(task: Task, scores: Scores, dense: Scores) -> record.Quality:
         dense_value=dense.estimate.value,
         delta=delta.value,
         delta_stderr=delta.stderr,
-        verdict=None if scores is dense else metrics.verdict(scores.metric, metrics.Estimate(worse, delta.stderr)),
+        verdict=None if scores is dense else said,
     )
 
 
@@ -131,7 +154,10 @@ def _perplexity(scores: Scores) -> float | None:
 
 def _token_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     positions = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
-    return int(min(positions, tokenizer.model_max_length))
+    limit = int(min(positions, tokenizer.model_max_length))
+    if limit < LEAST_POSITIONS:
+        raise Refused(f"the model has {limit} positions, too few for a document (at least {LEAST_POSITIONS})")
+    return limit
 
 
 def _bayes_accuracy(chosen: datasets.Dataset) -> float:

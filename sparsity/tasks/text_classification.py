@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sparsity.errors import BadValue
 from sparsity.tasks.batching import Batch, Example
 
 if TYPE_CHECKING:
@@ -21,12 +22,17 @@ def encode(
 
 
 def predict(model: PreTrainedModel, batches: Sequence[Batch]) -> torch.Tensor:
-    """(N,) int64, the predicted class of each document. The model must be in eval mode."""
+    """(N,) int64, the predicted class of each document. The model must be in eval mode.
+
+    Raises `BadValue` for a logit that is no number: the largest of those would be a class like any other.
+    """
     import torch
 
     predicted = torch.zeros(sum(len(batch.documents) for batch in batches), dtype=torch.int64)
     with torch.inference_mode():
         for batch in batches:
             logits = model(**batch.inputs).logits  # (B, classes)
+            if not torch.isfinite(logits).all():
+                raise BadValue("the classifier's logits are not finite; look for NaN or overflow in its weights")
             predicted[batch.documents] = logits.argmax(-1).cpu()
     return predicted

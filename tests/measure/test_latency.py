@@ -101,7 +101,7 @@ def test_a_record_says_what_the_pair_shows() -> None:
     assert found.order_effect == pytest.approx(0.0)
     assert found.forward_share == 0.95
     assert found.pruned_q1 <= found.pruned_seconds <= found.pruned_q3
-    assert found.device_seconds is found.sm_megahertz_low is found.throttled is None
+    assert (found.device_seconds, found.sm_megahertz_low, found.throttled) == (None, None, None)
 
 
 def test_a_record_survives_the_file() -> None:

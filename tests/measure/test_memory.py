@@ -303,3 +303,8 @@ def test_file_is_as_large_with_zeros_as_without() -> None:
     before = memory.file_bytes(module)
     nn.init.zeros_(module.weight)
     assert memory.file_bytes(module) == before
+
+
+@pytest.mark.parametrize(("total", "dense", "expected"), [(10, 10, "same"), (9, 10, "smaller"), (11, 10, "larger")])
+def test_the_verdict_is_exact(total: int, dense: int, expected: str) -> None:
+    assert memory.verdict(total, dense) == expected

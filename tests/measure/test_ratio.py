@@ -18,7 +18,8 @@ LOGARITHMS = st.lists(st.floats(-1, 1), min_size=6, max_size=40)
 
 def covered(size: int, rank: int) -> float:
     """Chance that the order statistics `rank` and `size + 1 - rank` enclose the median."""
-    return 1 - 2 * sum(math.comb(size, below) for below in range(rank)) / 2**size
+    outside: int = sum(math.comb(size, below) for below in range(rank))
+    return 1.0 - 2.0 * outside / 2.0**size
 
 
 @pytest.mark.parametrize(

@@ -222,7 +222,39 @@ def test_cut_off_weights_are_refused(tmp_path: Path, keep: float) -> None:
     weights = tiny.save(tmp_path, "bert", "lm") / "model.safetensors"
     data = weights.read_bytes()
     weights.write_bytes(data[: int(len(data) * keep)])
-    assert f"{tmp_path}: its weights cannot be loaded" in tiny.refusal(ModelNotLoaded, lambda: _load(tmp_path))
+    for said in (
+        tiny.refusal(ModelNotLoaded, lambda: _load(tmp_path)),
+        tiny.refusal(ModelNotLoaded, lambda: hub.check(str(tmp_path))),
+    ):
+        assert said.startswith(f"{tmp_path}: model.safetensors is not whole: ")
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_blocks_that_the_configuration_leaves_out_are_refused(tmp_path: Path, family: str) -> None:
+    name = {"bert": "num_hidden_layers", "gpt2": "n_layer", "bart": "decoder_layers"}[family]
+    tiny.edit_json(tiny.save(tmp_path, family, "lm") / "config.json", **{name: 1})
+    message = tiny.refusal(ModelNotLoaded, lambda: _load(tmp_path))
+    assert message.startswith(f"{tmp_path}: its weights have 2 blocks in ")
+    assert "its config.json 1; mend config.json" in message
+
+
+def test_weights_of_other_heads_are_no_surplus(tmp_path: Path) -> None:
+    """As in the original BERT, which was trained on two tasks at once."""
+    _change_weights(
+        tiny.save(tmp_path, "bert", "lm"), lambda w: w | {"cls.seq_relationship.weight": torch.zeros(2, 32)}
+    )
+    assert _load(tmp_path).source == "checkpoint"
+
+
+def test_a_bart_of_two_classes_loads_though_its_config_does_not_say_so(tmp_path: Path) -> None:
+    """transformers writes no labels for two classes, and takes BART to have three."""
+    saved = tiny.model("bart", "classification", num_labels=2)
+    saved.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert "id2label" not in config, "transformers says so by now: `_classes` in checkpoint.py can go"
+    loaded = _load(tmp_path, "classification").model
+    assert loaded.config.num_labels == 2
+    torch.testing.assert_close(tiny.logits(loaded), tiny.logits(saved))
 
 
 def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:

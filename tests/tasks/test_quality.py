@@ -107,3 +107,45 @@ def test_a_classifier_of_other_classes_is_refused() -> None:
     loaded.model.config.id2label = {0: "a", 1: "b", 2: "c"}
     with pytest.raises(Refused, match="2 classes, but the classifier has 3"):
         quality.build("classification", loaded.model, loaded.tokenizer(), "masked", 10, 0)
+
+
+def classifier(name: str, **config: Any) -> tuple[hub.Loaded, quality.Task]:
+    """A classifier whose configuration was changed before its documents were encoded."""
+    loaded = hub.load(name, "classification", torch.float32, CPU)
+    for key, value in config.items():
+        setattr(loaded.model.config, key, value)
+    return loaded, quality.build("classification", loaded.model, loaded.tokenizer(), "causal", 200, FRESH_SEED)
+
+
+@pytest.mark.parametrize("pad", [0, 1])
+def test_a_classifier_reads_the_last_word_whatever_the_tokenizer_pads_with(pad: int) -> None:
+    """GPT-2's takes the last token that is not its configuration's padding; that of a neighbour would be padding."""
+    loaded, _ = classifier("gpt2")
+    expected = classifier("gpt2")[1].evaluate(loaded.model).estimate.value
+    changed, data = classifier("gpt2", pad_token_id=pad)
+    assert data.evaluate(changed.model).estimate.value == expected > 0.9
+
+
+def test_a_classifier_without_padding_is_refused() -> None:
+    with pytest.raises(Refused, match="names no padding token"):
+        classifier("gpt2", pad_token_id=None)
+
+
+def test_a_tokenizer_that_says_more_than_the_model_knows_is_refused() -> None:
+    with pytest.raises(Refused, match=r"the tokenizer gives token \d+, but the model knows 100"):
+        classifier("bert", vocab_size=100)
+
+
+def test_a_model_without_room_for_a_document_is_refused() -> None:
+    with pytest.raises(Refused, match="the model has 2 positions, too few for a document"):
+        classifier("bert", max_position_embeddings=2)
+
+
+def test_nothing_is_kept_of_a_classifier_that_only_guesses() -> None:
+    loaded, data = classifier("bert")
+    model: Any = loaded.model
+    torch.nn.init.zeros_(model.classifier.weight)
+    guesses = data.evaluate(loaded.model)
+    again = replace(guesses, numerators=guesses.numerators.copy())
+    assert guesses.estimate.value == 0.5
+    assert quality.compare(data, again, guesses).verdict == "inconclusive"

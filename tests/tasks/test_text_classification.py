@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from sparsity.errors import BadValue
 from sparsity.models import hub
 from sparsity.tasks import batching, reviews
 from sparsity.tasks import text_classification as tc
@@ -34,3 +35,10 @@ def test_predictions_go_back_to_their_document_whatever_the_batches(bert: hub.Lo
     assert torch.equal(one_by_one, batched)
     right = (batched == torch.tensor([r.label for r in sample])).double().mean()
     assert right > 0.85
+
+
+def test_logits_that_are_no_numbers_are_no_prediction() -> None:
+    model: Any = hub.load("bert", "classification", torch.float32, torch.device("cpu")).model
+    torch.nn.init.constant_(model.classifier.bias, float("nan"))
+    with pytest.raises(BadValue, match="logits are not finite"):
+        tc.predict(model, [batching.collate([batching.Example([2, 5, 3], [0])], [0], 0)])
