@@ -26,7 +26,7 @@ def question_grid(config: pytest.Config, path: Path) -> axes.Grid:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test for each cell of the question's grid, over the axes that the test asks for."""
     path = metafunc.definition.path
-    if path.parent.name != "benchmarks":
+    if path.parent.name != "benchmarks" or not path.name.startswith("test_"):
         return
     grid = question_grid(metafunc.config, path)
     spans_tasks = grid.tasks is not None

@@ -90,7 +90,7 @@ PROFILES: dict[str, dict[str, Grid]] = {
 }
 
 
-TIME_PER_CELL = {"smoke": 0.6, "default": 1.8, "study": 20.0, "full": 5.0}
+TIME_PER_CELL = {"smoke": 0.6, "default": 2.0, "study": 20.0, "full": 5.0}
 """Seconds for each latency, by profile."""
 
 

@@ -16,7 +16,7 @@ LEVELS: dict[str, int] = {
     "methods": 2, "formats": 2, "blueprint": 2, "distribution": 2,
     "prune": 3, "execution": 3, "train_embedded": 3,
     "options": 4, "bench": 4, "summary": 4, "progress": 4, "pytest_memory": 4,
-    "pytest_plugin": 5,
+    "pytest_plugin": 5, "doctor": 5,
 }  # fmt: skip
 """A file imports from lower levels, or from its own folder; errors are for everyone."""
 LAZY = {"transformers", "datasets", "evaluate"}

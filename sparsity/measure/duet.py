@@ -1,10 +1,13 @@
 """The alternating block duet: two callables timed in turns, so that whatever the machine does meets both.
 
-A block is a few calls of one arm and then as many of the other. Which arm begins is balanced over the
-blocks and shuffled, because a fixed order favours one arm; the first call after each switch is not
-counted, because it pays for the other arm's traces in the caches, which call-by-call alternation would
-make it do every time. A pilot, thrown away, fixes how many blocks there are, so that the number does not
-depend on what they show.
+A block is two calls of one arm and then two of the other. Which arm begins is balanced over the blocks
+and shuffled, because a fixed order favours one arm; the first call after each switch is not counted,
+because it pays for the other arm's traces in the caches. A pilot, thrown away, fixes how many blocks there
+are, so that the number does not depend on what they show.
+
+Blocks are short because the noise of shared machines is: a model of a few milliseconds scatters by 4 %
+from one switch to the next, and by as much whether one call or eight stand between two switches, so it is
+the number of switches that narrows the interval.
 
 Duets: Bulej, Horký, Tůma, Farquet, Prokopec: Duet Benchmarking, ICPE 2020 (arXiv 2001.05811). Random
 interleaving: Abedi, Brecht: Conducting Repeatable Experiments in Highly Variable Cloud Computing
@@ -28,16 +31,18 @@ from sparsity.measure import ratio
 
 Call = Callable[[], object]
 
-WARM_CALLS, WARM_SECONDS = 3, 0.1
+WARM_CALLS, WARM_SECONDS = 3, 0.05
 """The least of both, for each arm, before anything counts: allocator, caches, threads, kernel choices."""
-PILOT_BLOCKS = 6
-BLOCK_CALLS, BLOCK_SECONDS = 4, 0.03
-"""Timed calls of an arm in a block: at least so many, and for at least so long, where the budget allows it."""
-FEWEST, MOST = 16, 60
+PILOT_BLOCKS = 8
+BLOCK_CALLS = 2
+"""Counted calls of an arm in a block, where the budget allows them."""
+FEWEST, MOST = 32, 400
 """Blocks, where the budget allows them."""
+CAUTION = 1.5
+"""By which the scatter of so small a pilot is multiplied: it often shows too little."""
 TICK = 1e-9
 """No call takes less than a tick of the clock, whatever the clock says."""
-TARGET = 0.01
+TARGET = 0.008
 """The half-width of the interval that the number of blocks aims at."""
 
 
@@ -77,6 +82,8 @@ class Duet:
     uncounted_seconds: float = 0.0
     """Spent inside the two callables without being counted: first calls after a switch."""
     round: int = 0
+    last: Call | None = None
+    """The arm that was called last."""
 
     def setup(self) -> None:
         """Before a timed call of the subject: at the start of a block, whatever stands before it."""
@@ -87,7 +94,7 @@ class Duet:
             self.at_block()
         if self.plan.reference_first[block]:
             self._play_reference()
-        self.uncounted_seconds += seconds(self.subject)
+        self._turn_to(self.subject)
 
     def teardown(self) -> None:
         """After a timed call of the subject: at the end of a block, the reference where it comes second."""
@@ -98,8 +105,14 @@ class Duet:
         if call == self.plan.calls - 1 and block < self.plan.blocks and not self.plan.reference_first[block]:
             self._play_reference()
 
+    def _turn_to(self, arm: Call) -> None:
+        """A call that is not counted, unless the arm was called last already."""
+        if self.last is not arm:
+            self.uncounted_seconds += seconds(arm)
+            self.last = arm
+
     def _play_reference(self) -> None:
-        self.uncounted_seconds += seconds(self.reference)
+        self._turn_to(self.reference)
         for _ in range(self.plan.calls):
             self.reference_seconds.append(seconds(self.reference))
             if self.counted is not None:
@@ -154,7 +167,7 @@ def prepare(subject: Call, reference: Call, budget: float, seed: int = 0) -> tup
     own = play(pilot)
     spent = time.perf_counter() - started
     scatter = ratio.scatter(block_logarithms(own, pilot.reference_seconds, calls))
-    wanted = min(max(math.ceil((ratio.MEDIAN_ERROR * scatter / TARGET) ** 2), FEWEST), MOST)
+    wanted = min(max(math.ceil((ratio.MEDIAN_ERROR * CAUTION * scatter / TARGET) ** 2), FEWEST), MOST)
     affordable = int((budget - spent) / ((spent - warmed) / PILOT_BLOCKS))
     plan = order(max(min(wanted, affordable), ratio.LEAST_BLOCKS), calls, seed)
     return plan, warmed + pilot.inside(own)
@@ -190,16 +203,14 @@ def warm_up(function: Call) -> float:
 
 
 def _calls_of_a_block(per_call: float, budget: float, blocks: int) -> int:
-    """Calls of an arm in a block: as many as wanted, or as `blocks` blocks in the budget leave room for."""
-    wanted = max(BLOCK_CALLS, math.ceil(BLOCK_SECONDS / per_call))
+    """Counted calls of an arm in a block: two, or one where `blocks` blocks in the budget leave no room for two."""
     room = int(budget / (2 * per_call * blocks)) - 1  # the first call after each switch is not counted
-    return max(1, min(wanted, room))
+    return max(1, min(BLOCK_CALLS, room))
 
 
 @contextlib.contextmanager
 def without_garbage_collection() -> Iterator[None]:
     """A collection in the middle of a call would be timed with it."""
-    gc.collect()
     enabled = gc.isenabled()
     gc.disable()
     try:
