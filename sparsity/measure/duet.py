@@ -42,7 +42,7 @@ CAUTION = 1.5
 """By which the scatter of so small a pilot is multiplied: it often shows too little."""
 TICK = 1e-9
 """No call takes less than a tick of the clock, whatever the clock says."""
-TARGET = 0.008
+TARGET = 0.005
 """The half-width of the interval that the number of blocks aims at."""
 
 

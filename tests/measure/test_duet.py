@@ -141,7 +141,7 @@ def scattering(seconds: float, by: float) -> Iterator[float]:
     return itertools.cycle(seconds * (1 + by * step) for step in (-3, 1, 2, -1, 3, -2, 0))
 
 
-@pytest.mark.parametrize(("by", "blocks"), [(0.0, 32), (0.0005, 32), (0.2, 400)])
+@pytest.mark.parametrize(("by", "blocks"), [(0.0, 32), (0.0002, 32), (0.2, 400)])
 def test_more_scatter_in_the_pilot_plans_more_blocks(clock: Clock, by: float, blocks: int) -> None:
     subject, reference = arm(clock, [], "S", scattering(0.05, by)), arm(clock, [], "r", 0.05)
     plan, _ = duet.prepare(subject, reference, 1e6)
