@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from benchmarks.axes import Grid
     from sparsity.bench import Bench
-    from sparsity.pytest_plugin import Recorder
+    from sparsity.cells import Recorder
 
 COMPARED_AT = 0.5
 """Where l1 is held against random masks: before random pruning has ruined everything."""

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 WORKLOAD = "8x64"
 ASKED: dict[str, Any] = json.loads(os.environ.get("MEASUREMENT", '{"model": "bert", "cells": [[0.0, 1], [0.05, 1]]}'))
 CELLS = [(more, trial) for more, trials in ASKED["cells"] for trial in range(trials)]
+CALIBRATION_UNITS, CALIBRATION_PAIRS = 20, 150
 WAYS = {"in turns": "in turns (this suite)"} | {
     stat: f"one after the other, {stat} beyond {ratio.MARGIN:.0%}" for stat in ("median", "mean", "min")
 }
@@ -79,7 +80,7 @@ def arms(pytestconfig: pytest.Config) -> Arms:
 
     from benchmarks import axes
     from sparsity import prune
-    from sparsity.pytest_plugin import STATE
+    from sparsity.cells import STATE
 
     bench: Bench = pytestconfig.stash[STATE].bench
     model = bench.subject(ASKED["model"], "lm").loaded.model
@@ -92,9 +93,22 @@ def arms(pytestconfig: pytest.Config) -> Arms:
 
     budget = axes.time_per_cell(bench.options)
     noise_floor = latency.timed_in_turns(copy, dense, budget).ratio.floor
-    alternating = [(duet.seconds(dense), duet.seconds(lambda: [unit() for _ in range(50)]) / 50) for _ in range(50)]
-    dense_seconds, unit_seconds = (statistics.median(each) for each in zip(*alternating, strict=True))
+    dense_seconds, unit_seconds = calibrated(copy, unit)
     return Arms(dense, copy, dense_seconds, unit, unit_seconds, noise_floor, budget)
+
+
+def calibrated(forward: Callable[[], object], unit: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of a forward pass, and of a unit of work right after one: dearer than in a loop of its own."""
+
+    def followed() -> None:
+        forward()
+        for _ in range(CALIBRATION_UNITS):
+            unit()
+
+    pairs = [(duet.seconds(forward), duet.seconds(followed)) for _ in range(CALIBRATION_PAIRS)]
+    alone = statistics.median(first for first, _ in pairs)
+    more = statistics.median(second - first for first, second in pairs)
+    return alone, max(more / CALIBRATION_UNITS, 1e-7)
 
 
 @pytest.mark.parametrize(("more", "trial"), CELLS)
@@ -135,6 +149,7 @@ def main() -> int:
     parser.add_argument("--cells", nargs="+", default=["0:10", "0.05:3"], metavar="MORE:TRIALS", help="in each process")
     parser.add_argument("--threads", type=int, help="as of pytest benchmarks")
     parser.add_argument("--time-per-cell", type=float, help="as of pytest benchmarks")
+    parser.add_argument("--in-turns", action="store_true", help="leave plain pytest-benchmark out")
     parser.add_argument("--load", action="store_true", help="keep the last core busy meanwhile")
     parser.add_argument("--out", type=Path, help="keep the result files in this folder")
     options = parser.parse_args()
@@ -156,6 +171,8 @@ def main() -> int:
 def run_process(file: Path, asked: dict[str, Any], options: argparse.Namespace) -> Path:
     """One fresh process of pytest; its result file."""
     command = [sys.executable, "-m", "pytest", __file__, f"--benchmark-json={file}", "-q", "-p", "no:cacheprovider"]
+    if options.in_turns:
+        command += ["-k", "in_turns"]
     command += [f"--{name}={value}" for name in ("threads", "time-per-cell") if (value := _given(options, name))]
     environment = os.environ | {"MEASUREMENT": json.dumps(asked)}
     root = Path(__file__).parent.parent

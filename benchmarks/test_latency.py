@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
     from sparsity.bench import Bench, Subject
+    from sparsity.cells import Recorder
     from sparsity.prune import PrunedModel
-    from sparsity.pytest_plugin import Recorder
 
 
 def test_forward_latency(

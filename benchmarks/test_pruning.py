@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
     from sparsity.bench import Bench, Subject
-    from sparsity.pytest_plugin import Recorder
+    from sparsity.cells import Recorder
 
 BESIDE_TORCH_AT = 0.9
 """Where l1 is compared with torch: at one sparsity alone, since torch takes half a minute for BERT-base."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
     from sparsity.bench import Subject
-    from sparsity.pytest_plugin import Recorder
+    from sparsity.cells import Recorder
 
 
 def test_weight_distribution(benchmark: BenchmarkFixture, record: Recorder, subject: Subject, model: str) -> None:

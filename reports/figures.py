@@ -90,13 +90,13 @@ def required_memory(records: Sequence[Record], footer: str = "") -> Figure | Non
 
 
 def required_time(records: Sequence[Record], footer: str = "") -> Figure | None:
-    """Median time of a forward pass with its quartiles, against sparsity; in ms where all are below a second."""
+    """Time of a forward pass against sparsity, drift of the machine taken out; in ms where all are below a second."""
     found = of_kind(records, "latency")
     longest = max((r.latency.pruned_seconds for r in found if r.latency), default=0.0)
     unit, factor = ("ms", 1e3) if longest < 1.0 else ("s", 1.0)
 
     def scaled(record: Record) -> Height | None:
-        own = measures.seconds(record)
+        own = measures.steady_seconds(record, found)
         return own and Height(own.value * factor, own.low * factor, own.high * factor)
 
     def dense(record: Record) -> float | None:
@@ -107,7 +107,8 @@ def required_time(records: Sequence[Record], footer: str = "") -> Figure | None:
     labels = ("Required time", f"time per forward pass ({unit})")
     lines = kinds_of_lines(found, "latency")
     doubtful = sum(1 for r in found if r.latency and r.latency.verdict == "inconclusive")
-    notes = f"Points: medians; bars: quartiles{_seeds_note(lines)}."
+    notes = "Points: the ratio to the unpruned model, timed in turns, times that model's median over the whole run; "
+    notes += f"bars: 95 % interval of the ratio{_seeds_note(lines)}."
     if doubtful:
         notes += f" {doubtful} of {len(found)} verdicts are inconclusive: there a difference may be chance."
     return _from_zero(_curves(lines, levels, scaled, labels), footer, notes)

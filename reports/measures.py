@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from reports.series import Line, Point, control_of, lines
+from reports.series import Line, Point, control_of, lines, same_conditions
 from sparsity.record import Memory, Record
 
 NATS_LIMIT = 700.0
@@ -89,6 +89,29 @@ def seconds(record: Record) -> Height | None:
     """Median and quartiles of a forward pass, in seconds."""
     latency = record.latency
     return Height(latency.pruned_seconds, latency.pruned_q1, latency.pruned_q3) if latency else None
+
+
+def steady_seconds(record: Record, records: Iterable[Record]) -> Height | None:
+    """A forward pass in seconds as it would be had the machine been the same throughout.
+
+    The ratio to the reference, timed in turns, with its interval, times the reference's median over
+    all cells of the same conditions: what the machine did meanwhile meets both arms and cancels.
+    Without such a ratio, median and quartiles.
+    """
+    latency = record.latency
+    if latency is None or not (latency.speedup and latency.low and latency.high):
+        return seconds(record)
+    dense = [
+        other.latency.dense_seconds
+        for other in records
+        if other.latency is not None
+        and other.latency.dense_seconds is not None
+        and same_conditions(other.cell, record.cell)
+    ]
+    if not dense:
+        return seconds(record)
+    base = statistics.median(dense)
+    return Height(base / latency.speedup, base / latency.high, base / latency.low)
 
 
 def held_bytes(record: Record) -> Height | None:

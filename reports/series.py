@@ -78,15 +78,14 @@ def lines(records: Sequence[Record], named_by: tuple[str, ...]) -> list[Line]:
     return found
 
 
+def same_conditions(cell: Cell, other: Cell) -> bool:
+    """Whether two cells are of the same model, workload, dtype and task."""
+    return cell.model == other.model and all(getattr(cell, axis) == getattr(other, axis) for axis in CONDITIONS)
+
+
 def control_of(cell: Cell, records: Iterable[Record]) -> Record | None:
     """The dense control under the same conditions, in the same format rather than as plain dense."""
-    controls = [
-        record
-        for record in records
-        if is_control(record.cell)
-        and record.cell.model == cell.model
-        and all(getattr(record.cell, axis) == getattr(cell, axis) for axis in CONDITIONS)
-    ]
+    controls = [record for record in records if is_control(record.cell) and same_conditions(record.cell, cell)]
     own = [record for record in controls if record.cell.format == cell.format]
     plain = [record for record in controls if record.cell.format in DENSE_FORMATS]
     return next(iter(own + plain), None)

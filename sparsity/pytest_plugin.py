@@ -5,8 +5,7 @@ benchmark in particular: which cells exist is the business of whoever parametriz
 that asks for `record` becomes a cell: what it puts there goes to `extra_info["sparsity"]`, stamped
 with its outcome.
 
-A `SparsityError` inside a test or fixture is one line, not a traceback: a `Refused` cell is skipped
-with its reason, any other is an error. Either way the result file lists it as not measured.
+What a cell is, and how its errors become one line, is in `cells`.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import os
 import signal
 import threading
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,30 +22,16 @@ import pytest
 
 from sparsity import options, summary
 from sparsity.bench import Bench
-from sparsity.errors import Refused, SparsityError
+from sparsity.cells import RECORDER, STATE, Recorder, RunState, axes_of, one_line_errors, reason_of
+from sparsity.errors import SparsityError
 from sparsity.measure import machine, ratio
 from sparsity.models import hub
 from sparsity.progress import Progress
-from sparsity.record import (
-    KEY,
-    Cell,
-    Latency,
-    Memory,
-    NotMeasured,
-    Pruned,
-    Quality,
-    Record,
-    RunPart,
-    Weights,
-    to_json,
-)
+from sparsity.record import KEY, Cell, NotMeasured, Record, RunPart, to_json
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
-CELL_AXES = frozenset(Cell.__dataclass_fields__)
-OURS = frozenset({"record", "bench"})
-"""Fixtures by which a test is known as one of a benchmark's: a parameter may be called `model` anywhere."""
 SHOWN_BY_PYTEST_BENCHMARK = (
     "benchmark_compare",
     "benchmark_compare_fail",
@@ -58,46 +42,6 @@ SHOWN_BY_PYTEST_BENCHMARK = (
     "benchmark_verbose",
 )
 """Options whose result pytest-benchmark tells in the terminal, so that it must not be quiet."""
-
-
-@dataclass
-class Recorder:
-    """What one test measured; absent until it is set."""
-
-    cell: Cell
-    benchmark: BenchmarkFixture
-    pruned: Pruned | None = None
-    latency: Latency | None = None
-    memory: Memory | None = None
-    quality: Quality | None = None
-    weights: Weights | None = None
-
-    def finished(self, outcome: str, reason: str | None) -> Record:
-        """The record, stamped."""
-        sections = (self.pruned, self.latency, self.memory, self.quality, self.weights)
-        return Record(self.cell, *sections, outcome=outcome, reason=reason)
-
-
-@dataclass
-class RunState:
-    """What the plugin gathers while tests run."""
-
-    options: options.Options
-    bench: Bench
-    records: list[Record] = field(default_factory=list)
-    not_measured: list[NotMeasured] = field(default_factory=list)
-    progress: Progress | None = None
-    """None while nothing of ours runs."""
-    unspanned: SparsityError | None = None
-    """Why the cells could not be made."""
-    running: Recorder | None = None
-    """Of the test that runs now, or was interrupted."""
-    collected: int = 0
-    finished: int = 0
-
-
-STATE = pytest.StashKey[RunState]()
-RECORDER = pytest.StashKey[Recorder]()
 
 
 # -- options ------------------------------------------------------------------------------------
@@ -159,15 +103,6 @@ def run_options(config: pytest.Config) -> options.Options:
 # -- before and while tests run --------------------------------------------------------------------
 
 
-def axes_of(item: pytest.Item) -> dict[str, Any]:
-    """The values of a test's axes, by name; empty for a test that is no cell of ours."""
-    callspec = getattr(item, "callspec", None)
-    params: dict[str, Any] = callspec.params if callspec else {}
-    if "model" not in params or not OURS & set(getattr(item, "fixturenames", ())):
-        return {}
-    return {name: value for name, value in params.items() if name in CELL_AXES and value is not None}
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None, object, object]:
     """An axis that whoever parametrizes does not know: kept, to end the run with one line, not one traceback a file."""
@@ -220,30 +155,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     """Errors of ours inside a fixture of a cell are one line."""
-    with _one_line_errors(item):
+    with one_line_errors(item):
         return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Errors of ours inside the test of a cell are one line."""
-    with _one_line_errors(item):
+    with one_line_errors(item):
         return (yield)
-
-
-@contextlib.contextmanager
-def _one_line_errors(item: pytest.Item) -> Iterator[None]:
-    try:
-        yield
-    except SparsityError as error:
-        if not axes_of(item):  # somebody's unit test: a refusal that it did not expect is a failure
-            raise
-        unused = getattr(item, "funcargs", {}).get("benchmark")
-        if unused is not None:  # else pytest-benchmark warns of a fixture that had no chance to be used
-            unused.skipped = True
-        if isinstance(error, Refused):
-            pytest.skip(str(error))
-        raise pytest.fail.Exception(str(error), pytrace=False) from None  # chained, it would be told twice
 
 
 @pytest.hookimpl(wrapper=True)
@@ -253,7 +173,7 @@ def pytest_runtest_makereport(
     """Stamps the record of a finished cell, and lists a cell that gave none."""
     report = yield
     state, recorder = item.config.stash[STATE], item.stash.get(RECORDER, None)
-    reason = _reason(report)
+    reason = reason_of(report)
     if report.when == "call" and recorder is not None and not report.skipped:
         try:
             record = recorder.finished(report.outcome, reason)
@@ -268,17 +188,6 @@ def pytest_runtest_makereport(
         outcome = report.outcome if report.skipped or report.when == "call" else "error"
         state.not_measured.append(NotMeasured(Cell(**axes), item.nodeid, outcome, reason or "no reason given"))
     return report
-
-
-def _reason(report: pytest.TestReport) -> str | None:
-    """One line that says why a test did not pass."""
-    if report.passed:
-        return None
-    if isinstance(report.longrepr, tuple):  # a skip: (file, line, reason)
-        return str(report.longrepr[2]).removeprefix("Skipped: ")
-    crash = getattr(report.longrepr, "reprcrash", None)
-    text = str(crash.message if crash else report.longrepr).strip()
-    return text.splitlines()[0].removeprefix("Failed: ").removeprefix("AssertionError: ") if text else None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -10,19 +10,19 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEVELS: dict[str, int] = {
-    "errors": -1,
+    "errors": -2, "strict_json": -1,
     "pattern": 0, "record": 0,
     "mask": 1, "calibration": 1, "workload": 1, "models": 1, "tasks": 1, "measure": 1,
     "methods": 2, "formats": 2, "blueprint": 2, "distribution": 2,
     "prune": 3, "execution": 3, "train_embedded": 3,
-    "options": 4, "bench": 4, "summary": 4, "progress": 4, "pytest_memory": 4,
+    "options": 4, "bench": 4, "summary": 4, "progress": 4, "pytest_memory": 4, "cells": 4,
     "pytest_plugin": 5, "doctor": 5,
 }  # fmt: skip
 """A file imports from lower levels, or from its own folder; errors are for everyone."""
 LAZY = {"transformers", "datasets", "evaluate"}
 """Imported inside functions only."""
-STANDARD_ONLY = {"errors", "pattern", "record"}
-WITH_PYTEST = {"pytest_memory", "pytest_plugin"}
+STANDARD_ONLY = {"errors", "pattern", "record", "strict_json"}
+WITH_PYTEST = {"pytest_memory", "pytest_plugin", "cells"}
 
 
 def files(folder: str) -> list[Path]:

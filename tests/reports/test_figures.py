@@ -64,23 +64,36 @@ def test_memory_is_that_of_the_records(name: str) -> None:
     assert axes.get_ylim()[0] == 0
 
 
-def test_time_is_the_median_with_quartiles() -> None:
+def test_time_is_the_paired_ratio_times_the_reference() -> None:
     axes = _panel(figures.required_time(RECORDS), "gpt2")
     sparsities, times = _heights(axes, "masked")
     record = builders.latency("gpt2", 0.9, "masked").latency
     assert record is not None
     assert sparsities == SPARSITIES[1:], "masked was not measured at 0"
     assert times[2] == pytest.approx(1000 * record.pruned_seconds)
-    assert _bars(axes, "masked")[2] == pytest.approx((1000 * record.pruned_q1, 1000 * record.pruned_q3))
+    assert record.low is not None
+    assert record.high is not None
+    assert _bars(axes, "masked")[2] == pytest.approx((5.0 / record.high, 5.0 / record.low))
     assert _level(axes, "not pruned") == pytest.approx(5.0)
     assert axes.figure.axes[0].get_ylabel() == "time per forward pass (ms)"
 
 
 def test_time_above_a_second_is_in_seconds() -> None:
-    record = builders.latency(pruned_seconds=2.0, pruned_q1=1.9, pruned_q3=2.2)
+    alone = {"speedup": None, "low": None, "high": None, "dense_seconds": None}
+    record = builders.latency(pruned_seconds=2.0, pruned_q1=1.9, pruned_q3=2.2, **alone)
     axes = _panel(figures.required_time([record]))
     assert axes.get_ylabel() == "time per forward pass (s)"
     assert _heights(axes, "masked") == ([0.9], [2.0])
+    assert _bars(axes, "masked")[0] == pytest.approx((1.9, 2.2))
+
+
+def test_a_machine_that_slows_down_meanwhile_moves_no_point() -> None:
+    paired = {"speedup": 0.8, "low": 0.75, "high": 0.85}
+    early = builders.latency("bert", 0.5, pruned_seconds=0.005, dense_seconds=0.004, **paired)
+    late = builders.latency("bert", 0.9, pruned_seconds=0.010, dense_seconds=0.008, **paired)
+    axes = _panel(figures.required_time([early, late]))
+    assert _heights(axes, "masked")[1] == pytest.approx([6.0 / 0.8] * 2)
+    assert _level(axes, "not pruned") == pytest.approx(6.0)
 
 
 def test_without_a_control_the_reference_is_the_dense_side_of_the_records() -> None:
@@ -90,7 +103,7 @@ def test_without_a_control_the_reference_is_the_dense_side_of_the_records() -> N
 
 
 def test_the_reference_of_another_dtype_is_drawn_too() -> None:
-    bf16 = builders.latency("bert", 0.0, "dense", pruned_seconds=0.002)
+    bf16 = builders.latency("bert", 0.0, "dense", pruned_seconds=0.002, dense_seconds=0.002)
     bf16 = dataclasses.replace(bf16, cell=dataclasses.replace(bf16.cell, dtype="bfloat16"))
     fp32 = [builders.latency("bert", s, "dense") for s in (0.0, 0.9)]
     axes = _panel(figures.required_time([*fp32, bf16]))
