@@ -57,7 +57,7 @@ class Arms(NamedTuple):
     dense_seconds: float
     unit: Callable[[], object]
     unit_seconds: float
-    noise_floor: float
+    noise_floor: Callable[[], float]
     budget: float
 
     def slowed(self, more: float) -> Callable[[], object]:
@@ -83,7 +83,8 @@ def arms(pytestconfig: pytest.Config) -> Arms:
     from sparsity.cells import STATE
 
     bench: Bench = pytestconfig.stash[STATE].bench
-    model = bench.subject(ASKED["model"], "lm").loaded.model
+    subject = bench.subject(ASKED["model"], "lm")
+    model = subject.loaded.model
     dense, copy = (bench.forward(each, WORKLOAD) for each in (model, prune.workspace(model)))
     matrix = torch.ones(64, 64)
 
@@ -92,8 +93,11 @@ def arms(pytestconfig: pytest.Config) -> Arms:
             return matrix @ matrix
 
     budget = axes.time_per_cell(bench.options)
-    noise_floor = latency.timed_in_turns(copy, dense, budget).ratio.floor
     dense_seconds, unit_seconds = calibrated(copy, unit)
+
+    def noise_floor() -> float:
+        return bench.noise_floor(subject, WORKLOAD, budget)
+
     return Arms(dense, copy, dense_seconds, unit, unit_seconds, noise_floor, budget)
 
 
@@ -114,16 +118,17 @@ def calibrated(forward: Callable[[], object], unit: Callable[[], object]) -> tup
 @pytest.mark.parametrize(("more", "trial"), CELLS)
 def test_in_turns(benchmark: BenchmarkFixture, arms: Arms, more: float, trial: int) -> None:
     """As the suite times every cell."""
+    noise_floor = arms.noise_floor()
     pair = latency.paired(benchmark, arms.slowed(more), arms.dense, arms.budget)
     assert pair is not None, "timing is off"
-    found = latency.described(pair, arms.noise_floor)
+    found = latency.described(pair, noise_floor)
     assert found.speedup is not None
     benchmark.extra_info["measurement"] = {
         "more": more,
         "verdict": found.verdict,
         "ratio": 1 / found.speedup,
         "half_width": (pair.ratio.high / pair.ratio.low) ** 0.5 - 1,
-        "noise_floor": arms.noise_floor,
+        "noise_floor": noise_floor,
         "forward_share": pair.forward_share,
     }
 

@@ -262,7 +262,7 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_
     state = config.stash[STATE]
     settings = state.options
     fingerprint = machine.fingerprint(settings.device, settings.dtype, state.bench.threads())
-    floor = max(state.bench.noise.values(), default=None)
+    floor = max((floors[-1] for floors in state.bench.noise.values()), default=None)
     noisy = None if floor is None else floor > ratio.NOISY
     left = state.collected - state.finished or None
     run = RunPart(settings.profile, fingerprint, state.bench.models, state.not_measured, floor, noisy, left)

@@ -16,7 +16,7 @@ from sparsity import bench as benches
 from sparsity import execution, record
 from sparsity.bench import CONTROL, Bench
 from sparsity.errors import BadValue, Refused
-from sparsity.measure import duet, machine, memory
+from sparsity.measure import duet, latency, machine, memory, ratio
 from sparsity.models import embedded, hub
 from sparsity.options import Options
 from sparsity.prune import Recipe
@@ -275,11 +275,12 @@ def timed(bench: Bench, recipe: Recipe, *, enabled: bool = True) -> record.Laten
     return bench.latency(benchmark, subject, bench.pruned(subject, recipe), "1x8", 0.2)
 
 
-def test_the_control_gives_the_noise_floor_of_all_others() -> None:
+def test_the_control_gives_the_noise_floor_of_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ratio, "NOISY", 1000.0)  # whatever this machine does just now
     bench = new()
     control = timed(bench, CONTROL)
     assert control is not None
-    assert bench.noise == {("gpt2", "1x8"): control.noise_floor}
+    assert bench.noise == {("gpt2", "1x8"): [control.noise_floor]}
     pruned = timed(bench, L1)
     assert pruned is not None
     assert pruned.noise_floor == control.noise_floor
@@ -289,10 +290,26 @@ def test_the_control_gives_the_noise_floor_of_all_others() -> None:
 def test_without_a_control_one_is_measured_first_and_the_workspace_left_alone() -> None:
     bench = new()
     assert timed(bench, L1) is not None
-    assert bench.noise[("gpt2", "1x8")] > 0
+    assert bench.noise["gpt2", "1x8"][0] > 0
     current = bench.subject("gpt2", "lm").current
     assert current is not None
     assert current.recipe == L1
+
+
+def test_a_noisy_control_is_measured_again_a_few_times_and_then_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    floors = iter([0.30, 0.06, 0.01])
+    made: list[float] = []
+
+    def control(*ignored: Any) -> Any:
+        made.append(next(floors, 0.40))
+        return types.SimpleNamespace(ratio=types.SimpleNamespace(floor=made[-1]))
+
+    monkeypatch.setattr(latency, "timed_in_turns", control)
+    bench = new()
+    subject = bench.subject("gpt2", "lm")
+    assert [bench.noise_floor(subject, "1x8", 1.0) for _ in range(5)] == [0.30, 0.06, 0.01, 0.01, 0.01]
+    assert [bench.noise_floor(subject, "2x8", 1.0) for _ in range(7)] == [0.40] * 7
+    assert len(made) == 3 + 4
 
 
 def test_told_not_to_time_nothing_is_timed() -> None:
