@@ -35,11 +35,13 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
     from sparsity.bench import Bench
+    from sparsity.measure.duet import Call
 
 WORKLOAD = "8x64"
 ASKED: dict[str, Any] = json.loads(os.environ.get("MEASUREMENT", '{"model": "bert", "cells": [[0.0, 1], [0.05, 1]]}'))
 CELLS = [(more, trial) for more, trials in ASKED["cells"] for trial in range(trials)]
-CALIBRATION_UNITS, CALIBRATION_PAIRS = 20, 150
+CALIBRATED_AT = 0.2
+"""The fraction of work more at which a unit's share is measured."""
 WAYS = {"in turns": "in turns (this suite)"} | {
     stat: f"one after the other, {stat} beyond {ratio.MARGIN:.0%}" for stat in ("median", "mean", "min")
 }
@@ -52,25 +54,17 @@ VERDICTS = ("faster", "same", "slower", "inconclusive")
 class Arms(NamedTuple):
     """A model and its own copy, and what a process must know to judge them."""
 
-    dense: Callable[[], object]
-    copy: Callable[[], object]
-    dense_seconds: float
-    unit: Callable[[], object]
-    unit_seconds: float
+    dense: Call
+    copy: Call
+    unit: Call
+    share: float
+    """Of a unit, in a forward pass."""
     noise_floor: Callable[[], float]
     budget: float
 
-    def slowed(self, more: float) -> Callable[[], object]:
+    def slowed(self, more: float) -> Call:
         """The copy with so much more work: small matrix products after its forward pass."""
-        units = round(more * self.dense_seconds / self.unit_seconds)
-
-        def call() -> object:
-            result = self.copy()
-            for _ in range(units):
-                self.unit()
-            return result
-
-        return call
+        return followed(self.copy, self.unit, round(more / self.share))
 
 
 @pytest.fixture(scope="module")
@@ -93,26 +87,35 @@ def arms(pytestconfig: pytest.Config) -> Arms:
             return matrix @ matrix
 
     budget = axes.time_per_cell(bench.options)
-    dense_seconds, unit_seconds = calibrated(copy, unit)
+    share = share_of_a_unit(dense, copy, unit, budget)
 
     def noise_floor() -> float:
         return bench.noise_floor(subject, WORKLOAD, budget)
 
-    return Arms(dense, copy, dense_seconds, unit, unit_seconds, noise_floor, budget)
+    return Arms(dense, copy, unit, share, noise_floor, budget)
 
 
-def calibrated(forward: Callable[[], object], unit: Callable[[], object]) -> tuple[float, float]:
-    """Seconds of a forward pass, and of a unit of work right after one: dearer than in a loop of its own."""
+def share_of_a_unit(dense: Call, copy: Call, unit: Call, budget: float) -> float:
+    """By which fraction of a forward pass a unit of work right after one makes it longer, as the duet itself sees it.
 
-    def followed() -> None:
-        forward()
-        for _ in range(CALIBRATION_UNITS):
+    A unit costs more there than in a loop of its own, so it is not timed alone.
+    """
+    alone, single = (statistics.median(duet.seconds(each) for _ in range(50)) for each in (copy, unit))
+    units = max(1, round(CALIBRATED_AT * alone / single))
+    longer = latency.timed_in_turns(followed(copy, unit, units), dense, 2 * budget).ratio.value
+    return max(longer - 1, 0.1 * CALIBRATED_AT) / units
+
+
+def followed(forward: Call, unit: Call, units: int) -> Call:
+    """A forward pass and so many units of work."""
+
+    def call() -> object:
+        result = forward()
+        for _ in range(units):
             unit()
+        return result
 
-    pairs = [(duet.seconds(forward), duet.seconds(followed)) for _ in range(CALIBRATION_PAIRS)]
-    alone = statistics.median(first for first, _ in pairs)
-    more = statistics.median(second - first for first, second in pairs)
-    return alone, max(more / CALIBRATION_UNITS, 1e-7)
+    return call
 
 
 @pytest.mark.parametrize(("more", "trial"), CELLS)

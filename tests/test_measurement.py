@@ -74,7 +74,7 @@ def test_slowed_by_a_fraction_does_that_much_more() -> None:
         return name
 
     arms = measurement.Arms(
-        lambda: called("dense"), lambda: called("copy"), 0.010, lambda: called("unit"), 0.0001, lambda: 0.01, 2.0
+        lambda: called("dense"), lambda: called("copy"), lambda: called("unit"), 0.01, lambda: 0.01, 2.0
     )
     assert arms.slowed(0.05)() == "copy"
     assert calls == ["copy"] + ["unit"] * 5
