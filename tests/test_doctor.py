@@ -10,7 +10,7 @@ import torch
 
 from sparsity import doctor
 from sparsity.doctor import Findings
-from sparsity.measure import latency
+from sparsity.measure import duet
 
 QUIET = Findings([0.006, 0.012, 0.009], threads=2, cores=2, load=0.1, stolen=0.0, governor="performance")
 
@@ -83,4 +83,4 @@ def test_a_bad_value_is_one_line(arguments: list[str], capsys: pytest.CaptureFix
 
 def test_it_ends_in_half_a_minute_by_its_budget() -> None:
     assert doctor.TRIALS * doctor.SECONDS <= 15
-    assert latency.duet.WARM_SECONDS < 1
+    assert duet.WARM_SECONDS < 1

@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def test_time_is_the_paired_ratio_times_the_reference() -> None:
 
 
 def test_time_above_a_second_is_in_seconds() -> None:
-    alone = {"speedup": None, "low": None, "high": None, "dense_seconds": None}
+    alone: dict[str, Any] = {"speedup": None, "low": None, "high": None, "dense_seconds": None}
     record = builders.latency(pruned_seconds=2.0, pruned_q1=1.9, pruned_q3=2.2, **alone)
     axes = _panel(figures.required_time([record]))
     assert axes.get_ylabel() == "time per forward pass (s)"
@@ -88,7 +89,7 @@ def test_time_above_a_second_is_in_seconds() -> None:
 
 
 def test_a_machine_that_slows_down_meanwhile_moves_no_point() -> None:
-    paired = {"speedup": 0.8, "low": 0.75, "high": 0.85}
+    paired: dict[str, Any] = {"speedup": 0.8, "low": 0.75, "high": 0.85}
     early = builders.latency("bert", 0.5, pruned_seconds=0.005, dense_seconds=0.004, **paired)
     late = builders.latency("bert", 0.9, pruned_seconds=0.010, dense_seconds=0.008, **paired)
     axes = _panel(figures.required_time([early, late]))
