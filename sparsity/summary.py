@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
-from sparsity.measure.ratio import NOISY
 from sparsity.record import Cell, Latency, Memory, NotMeasured, Quality, Record
 
 COST_HEADERS = (
@@ -31,6 +30,8 @@ COST_HEADERS = (
 MISSING = "–"
 ENDED = {"skipped": "not measured", "error": "not measured, error", "failed": "failed"}
 """What an outcome means for the numbers."""
+MANY = 100
+"""Times the budget, beyond which it does not matter how many."""
 UNITS = {"mean_nll": 1.0, "accuracy": 100.0}
 """By which a difference is multiplied to be in nats per token, or in points of accuracy."""
 Curve = tuple[str, str, str]
@@ -51,15 +52,17 @@ def doubts(records: Iterable[Record]) -> str:
     if not open_:
         return ""
     lines = [f"{len(open_)} of {len(found)} latency verdicts are inconclusive."]
-    floors = [latency.noise_floor for latency in open_ if latency.noise_floor is not None]
-    if any(floor > NOISY for floor in floors):
+    noisy = [latency for latency in open_ if latency.reason and latency.reason.startswith("noisy")]
+    floors = [latency.noise_floor for latency in noisy if latency.noise_floor is not None]
+    if floors:
         lines.append(
             f"noisy: a model seems to differ from its own copy by up to {max(floors):.0%}; a quieter machine helps"
         )
     more = [(latency.more_blocks, latency.blocks) for latency in open_ if latency.more_blocks and latency.blocks]
     if more:
         longest = max((wanted + had) / had for wanted, had in more)
-        lines.append(f"about {longest:.1f} times --time-per-cell would settle the {len(more)} that straddle the margin")
+        much = f"about {longest:.1f}" if longest < MANY else f"more than {MANY}"
+        lines.append(f"{much} times --time-per-cell would settle the {len(more)} that straddle the margin")
     return "\n".join(lines)
 
 

@@ -65,7 +65,7 @@ def test_the_unpruned_model_lost_nothing_to_itself() -> None:
 def test_what_could_not_be_told_is_counted_with_what_would_help() -> None:
     assert doubts([Record(CELL, latency=LATENCY)]) == ""
     straddling = replace(LATENCY, verdict="inconclusive", blocks=16, more_blocks=24, noise_floor=0.01)
-    noisy = replace(LATENCY, verdict="inconclusive", noise_floor=0.083)
+    noisy = replace(LATENCY, verdict="inconclusive", noise_floor=0.083, reason="noisy: it differs from its own copy")
     told = doubts([Record(CELL, latency=each) for each in (LATENCY, straddling, noisy)])
     assert told.splitlines() == [
         "2 of 3 latency verdicts are inconclusive.",
@@ -73,6 +73,8 @@ def test_what_could_not_be_told_is_counted_with_what_would_help() -> None:
         "about 2.5 times --time-per-cell would settle the 1 that straddle the margin",
     ]
     assert len(doubts([Record(CELL, latency=replace(straddling, more_blocks=None))]).splitlines()) == 1
+    endless = doubts([Record(CELL, latency=replace(straddling, more_blocks=900_000))])
+    assert endless.splitlines()[1].startswith("more than 100 times --time-per-cell")
 
 
 @pytest.mark.parametrize("change", [{"sparsity": 0.9}, {"format": "masked"}, {"seed": 1}, {"pattern": "2:4"}])

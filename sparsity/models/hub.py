@@ -79,7 +79,7 @@ class Loaded:
             raise ModelNotLoaded(f"{self.reference}: its tokenizer cannot be loaded: {one_line(error)}") from None
         # Without its files transformers makes up a tokenizer that knows no word, and says nothing.
         if len(tokenizer.get_vocab()) <= len(set(tokenizer.all_special_ids)):
-            raise ModelNotLoaded(f"{self.reference}: no vocabulary there; save its tokenizer beside the weights")
+            raise Refused(f"{self.reference} has no tokenizer, so no quality is measured; save it beside the weights")
         return tokenizer
 
 

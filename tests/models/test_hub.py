@@ -331,7 +331,7 @@ def test_the_tokenizer_is_the_one_beside_the_weights(tmp_path: Path, family: str
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_a_checkpoint_without_tokenizer_gets_none_made_up(tmp_path: Path, family: str) -> None:
     loaded = _load(tiny.save(tmp_path, family, "lm"))
-    assert f"{tmp_path}: no vocabulary there" in tiny.refusal(ModelNotLoaded, loaded.tokenizer)
+    assert f"{tmp_path} has no tokenizer" in tiny.refusal(Refused, loaded.tokenizer)
 
 
 def test_a_broken_tokenizer_is_refused(tmp_path: Path) -> None:
