@@ -30,6 +30,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from sparsity.measure import duet, latency, ratio
+from sparsity.record import LATENCY_VERDICTS
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
@@ -45,7 +46,8 @@ CALIBRATED_AT = 0.2
 WAYS = {"in turns": "in turns (this suite)"} | {
     stat: f"one after the other, {stat} beyond {ratio.MARGIN:.0%}" for stat in ("median", "mean", "min")
 }
-VERDICTS = ("faster", "same", "slower", "inconclusive")
+WORST: dict[str, Callable[[list[float]], float]] = {"noise_floor": max, "half_width": max, "forward_share": min}
+"""Which end of each of the duet's own numbers is the bad one."""
 
 
 # -- one process: pytest runs this file ----------------------------------------------------------------
@@ -73,13 +75,11 @@ def arms(pytestconfig: pytest.Config) -> Arms:
     import torch
 
     from benchmarks import axes
-    from sparsity import prune
     from sparsity.cells import STATE
 
     bench: Bench = pytestconfig.stash[STATE].bench
     subject = bench.subject(ASKED["model"], "lm")
-    model = subject.loaded.model
-    dense, copy = (bench.forward(each, WORKLOAD) for each in (model, prune.workspace(model)))
+    copy, dense = bench.control_arms(subject, WORKLOAD)
     matrix = torch.ones(64, 64)
 
     def unit() -> object:
@@ -218,30 +218,29 @@ def report(runs: list[dict[str, Any]]) -> str:
             if "ratio" in (found := entry["extra_info"]["measurement"]):
                 shown.setdefault(found["more"], []).append(found)
     rows = [
-        [f"{more:+.0%}", WAYS[way], counts.total(), *(counts[verdict] for verdict in VERDICTS)]
+        [f"{more:+.0%}", WAYS[way], counts.total(), *(counts[verdict] for verdict in LATENCY_VERDICTS)]
         for (more, way), counts in sorted(said.items(), key=lambda item: (item[0][0], list(WAYS).index(item[0][1])))
     ]
-    names = ("noise_floor", "half_width", "forward_share")
     own = [
-        [f"{more:+.0%}", len(found), f"{statistics.median(each['ratio'] for each in found):.3f}"]
-        + [f"{statistics.median(values):.3f} (to {extreme(values):.3f})" for values in _columns(found, names)]
+        [
+            f"{more:+.0%}",
+            len(found),
+            f"{statistics.median(each['ratio'] for each in found):.3f}",
+            *(usual_and_worst([each[name] for each in found], worst) for name, worst in WORST.items()),
+        ]
         for more, found in sorted(shown.items())
     ]
     return "\n\n".join(
         [
-            tabulate(rows, ["work", "measured", "cells", *VERDICTS]),
+            tabulate(rows, ["work", "measured", "cells", *LATENCY_VERDICTS]),
             tabulate(own, ["work", "cells", "median ratio", "noise floor", "half-width", "time inside the models"]),
         ]
     )
 
 
-def _columns(found: list[dict[str, float]], names: tuple[str, ...]) -> Iterator[list[float]]:
-    return ([each[name] for each in found] for name in names)
-
-
-def extreme(values: list[float]) -> float:
-    """The worst: the least of shares of time, the most of errors."""
-    return min(values) if statistics.median(values) > 0.5 else max(values)
+def usual_and_worst(values: list[float], worst: Callable[[list[float]], float]) -> str:
+    """`0.014 (to 0.056)`: the median, and the worst of all."""
+    return f"{statistics.median(values):.3f} (to {worst(values):.3f})"
 
 
 def verdicts(entries: list[dict[str, Any]]) -> Iterator[tuple[float, str, str]]:
@@ -256,8 +255,8 @@ def verdicts(entries: list[dict[str, Any]]) -> Iterator[tuple[float, str, str]]:
     for (more, _), stats in arms.items():
         for stat in ("median", "mean", "min"):
             times = stats["copy"][stat] / stats["dense"][stat]
-            side = "slower" if times > 1 + ratio.MARGIN else "faster" if times < 1 / (1 + ratio.MARGIN) else "same"
-            yield more, stat, side
+            alone = ratio.Ratio(times, times, times, blocks=1, scatter=0.0)  # one number has no interval
+            yield more, stat, ratio.judge(alone, noise_floor=0.0).verdict
 
 
 if __name__ == "__main__":

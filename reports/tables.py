@@ -114,7 +114,7 @@ def inconclusive(records: Sequence[Record]) -> str:
     doubtful = [r.latency for r in found if r.latency and r.latency.verdict == "inconclusive"]
     if not doubtful:
         return ""
-    noisy = sum(1 for each in doubtful if each.reason and each.reason.startswith("noisy"))
+    noisy = sum(each.withheld for each in doubtful)
     why = f" {noisy} of them because the machine was too noisy." if noisy else ""
     return f"{len(doubtful)} of {len(found)} latency verdicts are `inconclusive`: faster or slower is not shown.{why}"
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
     from transformers import PreTrainedModel
 
+    from sparsity.measure.duet import Call
     from sparsity.options import Options
     from sparsity.prune import PrunedModel, Recipe
 
@@ -180,8 +181,8 @@ class Bench:
         against the bare margin, everything else against the noise floor that it gives.
         """
         dense, own = self.forward(subject.loaded.model, text), self.forward(pruned.model, text)
-        control, timing = pruned.recipe == CONTROL, getattr(benchmark, "enabled", False)
-        floor = self.noise_floor(subject, text, budget) if timing and not control else 0.0
+        control = pruned.recipe == CONTROL
+        floor = self.noise_floor(subject, text, budget) if latency.times(benchmark) and not control else 0.0
         pair = latency.paired(benchmark, own, dense, budget, gpu.clocks(self.options.device))
         if pair is None:
             return None
@@ -198,10 +199,13 @@ class Bench:
         """
         floors = self.noise.setdefault((subject.loaded.reference, text), [])
         if not floors or (floors[-1] > ratio.NOISY and len(floors) <= MORE_CONTROLS):
-            dense, model = subject.loaded.model, prune.workspace(subject.loaded.model)
-            pair = latency.timed_in_turns(self.forward(model, text), self.forward(dense, text), budget)
-            floors.append(pair.ratio.floor)
+            floors.append(latency.timed_in_turns(*self.control_arms(subject, text), budget).ratio.floor)
         return floors[-1]
+
+    def control_arms(self, subject: Subject, text: str) -> tuple[Call, Call]:
+        """Forward passes of a copy of the dense model, made now, and of the dense model itself."""
+        dense = subject.loaded.model
+        return self.forward(prune.workspace(dense), text), self.forward(dense, text)
 
 
 def forward_of(model: PreTrainedModel, text: str) -> Callable[[], object]:

@@ -60,8 +60,11 @@ class RunState:
     """Why the cells could not be made."""
     running: Recorder | None = None
     """Of the test that runs now, or was interrupted."""
-    collected: int = 0
-    finished: int = 0
+
+    @property
+    def not_run(self) -> int:
+        """Tests that have not been run to their end."""
+        return self.progress.left if self.progress else 0
 
 
 STATE = pytest.StashKey[RunState]()

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sparsity import options, prune
+from sparsity import options
 from sparsity.bench import Bench
 from sparsity.errors import SparsityError
 from sparsity.measure import latency, machine, ratio
@@ -52,13 +52,14 @@ def resolves(found: Findings) -> bool:
 def complaints(found: Findings) -> list[str]:
     """What probably makes the noise, each with what would help; empty where nothing was seen."""
     said = []
-    if found.load is not None and found.load / found.cores > BUSY:
+    busy = found.load is not None and found.load / found.cores > BUSY
+    if busy:
         said.append(f"load {found.load:.2f} on {found.cores} cores before anything was measured: stop what else runs")
     if found.stolen is not None and found.stolen > STOLEN:
         said.append(f"the hypervisor took {found.stolen:.1%} of the time: take a machine of your own")
     if found.threads > found.cores:
         said.append(f"{found.threads} threads on {found.cores} cores: ask for at most {found.cores} (--threads)")
-    elif found.threads == found.cores > 1 and found.load is not None and found.load / found.cores > BUSY:
+    elif busy and found.threads == found.cores > 1:
         said.append(f"all {found.cores} cores are computed with, so whatever else runs is in the way: try --threads 1")
     if found.governor not in (None, "performance"):
         said.append(f"the clock is governed by {found.governor!r}: performance is steadier")
@@ -90,8 +91,7 @@ def examine(bench: Bench, seconds: float) -> Findings:
 
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     bench.check_device()
-    model = bench.subject(MODEL, "lm").loaded.model
-    dense, copy = (bench.forward(each, WORKLOAD) for each in (model, prune.workspace(model)))
+    copy, dense = bench.control_arms(bench.subject(MODEL, "lm"), WORKLOAD)
     before = psutil.cpu_times()
     floors = [latency.timed_in_turns(copy, dense, seconds).ratio.floor for _ in range(TRIALS)]
     after = psutil.cpu_times()

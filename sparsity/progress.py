@@ -23,6 +23,11 @@ class Progress:
     def __post_init__(self) -> None:
         self.told = self.clock()
 
+    @property
+    def left(self) -> int:
+        """Tests still to run."""
+        return self.total - self.done
+
     def advance(self, what: object) -> str | None:
         """One more is done; a line when it is time for one."""
         now = self.clock()
@@ -34,7 +39,7 @@ class Progress:
         self.told = now
         if self.done == 1:
             return f"1 of {self.total} · {what}"
-        left = (now - self.first_done) / (self.done - 1) * (self.total - self.done)
+        left = (now - self.first_done) / (self.done - 1) * self.left
         return f"{self.done} of {self.total} · about {duration(left)} left · {what}"
 
 

@@ -32,6 +32,15 @@ from sparsity.record import KEY, Cell, NotMeasured, Record, RunPart, to_json
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
+OPTIONS = {
+    "profile": "set of defaults: smoke, default, study, full",
+    "dtype": f"of weights and activations: {', '.join(options.DTYPES)} (float32)",
+    "device": "cpu or cuda (cpu)",
+    "threads": "threads that torch computes with (physical cores)",
+    "documents": "documents that quality is measured on, even (1000)",
+    "time-per-cell": "seconds for each latency; the profile's unless given",
+} | {name: f"comma list: {axis.help}" for name, axis in options.AXES.items()}
+"""Each option with its help."""
 SHOWN_BY_PYTEST_BENCHMARK = (
     "benchmark_compare",
     "benchmark_compare_fail",
@@ -50,16 +59,7 @@ SHOWN_BY_PYTEST_BENCHMARK = (
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Every option is also a key of pytest.ini with the prefix `sparsity_`."""
     group = parser.getgroup("sparsity", "benchmarks of pruned transformers")
-    plain = {
-        "profile": "set of defaults: smoke, default, study, full",
-        "dtype": f"of weights and activations: {', '.join(options.DTYPES)} (float32)",
-        "device": "cpu or cuda (cpu)",
-        "threads": "threads that torch computes with (physical cores)",
-        "documents": "documents that quality is measured on, even (1000)",
-        "time-per-cell": "seconds for each latency; the profile's unless given",
-    }
-    texts = plain | {name: f"comma list: {axis.help}" for name, axis in options.AXES.items()}
-    for name, text in texts.items():
+    for name, text in OPTIONS.items():
         group.addoption(f"--{name}", dest=_key(name), help=text)
         parser.addini(_key(name), text)
 
@@ -71,8 +71,7 @@ def _key(name: str) -> str:
 
 def pytest_configure(config: pytest.Config) -> None:
     """The settings, checked before anything else happens."""
-    names = [*options.AXES, "profile", "dtype", "device", "threads", "documents", "time-per-cell"]
-    texts = {name: config.getoption(_key(name)) or config.getini(_key(name)) for name in names}
+    texts = {name: config.getoption(_key(name)) or config.getini(_key(name)) for name in OPTIONS}
     try:
         parsed = options.parse(texts)
     except SparsityError as error:
@@ -132,7 +131,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     state = session.config.stash[STATE]
     if state.unspanned is not None:
         raise pytest.UsageError(str(state.unspanned))
-    state.collected = len(session.items)
     models = dict.fromkeys(axes.get("model") for axes in map(axes_of, session.items))
     references = [model for model in models if model]
     if not references or session.config.option.collectonly:
@@ -194,17 +192,18 @@ def pytest_runtest_makereport(
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Every few seconds, a line that says how far the run is and how long it still takes."""
     result = yield
-    item.config.stash[STATE].finished += 1
-    item.config.stash[STATE].running = None
-    counted = item.config.stash[STATE].progress
+    state = item.config.stash[STATE]
+    state.running = None
+    if state.progress is None:
+        return result
+    axes = axes_of(item)
+    line = state.progress.advance(Cell(**axes) if axes else item.name)
     reporter = item.config.pluginmanager.get_plugin("terminalreporter")
-    if counted is not None and reporter is not None:
-        axes = axes_of(item)
-        if line := counted.advance(Cell(**axes) if axes else item.name):
-            reporter.ensure_newline()
-            if item.config.get_terminal_writer().width_of_current_line:  # dots, of which ensure_newline does not know
-                reporter.line("")
-            reporter.write_line(line)
+    if line and reporter is not None:
+        reporter.ensure_newline()
+        if item.config.get_terminal_writer().width_of_current_line:  # dots, of which ensure_newline does not know
+            reporter.line("")
+        reporter.write_line(line)
     return result
 
 
@@ -264,15 +263,15 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_
     fingerprint = machine.fingerprint(settings.device, settings.dtype, state.bench.threads())
     floor = max((floors[-1] for floors in state.bench.noise.values()), default=None)
     noisy = None if floor is None else floor > ratio.NOISY
-    left = state.collected - state.finished or None
-    run = RunPart(settings.profile, fingerprint, state.bench.models, state.not_measured, floor, noisy, left)
+    run = RunPart(
+        settings.profile, fingerprint, state.bench.models, state.not_measured, floor, noisy, state.not_run or None
+    )
     output_json[KEY] = to_json(run)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """What was measured, in two compact tables, and what was not."""
     state = config.stash[STATE]
-    stopped = state.collected - state.finished if state.progress is not None else 0
-    if found := summary.text(state.records, state.not_measured, stopped):
+    if found := summary.text(state.records, state.not_measured, state.not_run):
         terminalreporter.section("sparsity")
         terminalreporter.write_line(found)

@@ -35,6 +35,8 @@ OUTCOMES = ("passed", "failed", "error")
 LATENCY_VERDICTS = ("faster", "same", "slower", "inconclusive")
 MEMORY_VERDICTS = ("smaller", "same", "larger")
 QUALITY_VERDICTS = ("kept", "lost", "inconclusive")
+WITHHELD = "noisy: "
+"""How the reason begins where noise withholds the verdict on a latency."""
 METRICS = ("mean_nll", "accuracy")
 
 Section = TypeVar("Section")
@@ -130,6 +132,11 @@ class Latency:
     def __post_init__(self) -> None:
         _one_of("verdict", self.verdict, LATENCY_VERDICTS)
         _within(self, "pruned_seconds", "pruned_q1", "pruned_q3", "dense_seconds", "speedup", "low", "high")
+
+    @property
+    def withheld(self) -> bool:
+        """Whether the machine was too noisy for any verdict."""
+        return self.reason is not None and self.reason.startswith(WITHHELD)
 
 
 @dataclass(frozen=True)

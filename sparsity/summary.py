@@ -52,7 +52,7 @@ def doubts(records: Iterable[Record]) -> str:
     if not open_:
         return ""
     lines = [f"{len(open_)} of {len(found)} latency verdicts are inconclusive."]
-    noisy = [latency for latency in open_ if latency.reason and latency.reason.startswith("noisy")]
+    noisy = [latency for latency in open_ if latency.withheld]
     floors = [latency.noise_floor for latency in noisy if latency.noise_floor is not None]
     if floors:
         lines.append(

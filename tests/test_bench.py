@@ -16,11 +16,12 @@ from sparsity import bench as benches
 from sparsity import execution, record
 from sparsity.bench import CONTROL, Bench
 from sparsity.errors import BadValue, Refused
-from sparsity.measure import duet, latency, machine, memory, ratio
+from sparsity.measure import latency, machine, memory, ratio
 from sparsity.models import embedded, hub
 from sparsity.options import Options
 from sparsity.prune import Recipe
 from sparsity.tasks import metrics, quality
+from tests.fake_benchmark import FakeBenchmark
 
 L1, RANDOM = Recipe("l1", 0.5), Recipe("random", 0.5, seed=1)
 IMPOSSIBLE = Recipe("l1", 0.9999999)
@@ -249,24 +250,6 @@ def test_what_was_removed_is_known_of_whatever_was_scored(tasks: list[FakeTask])
     bench.quality("gpt2", "lm", L1)
     assert bench.counts["gpt2", "lm", L1].prunable_sparsity == 0.5
     assert bench.counts["gpt2", "lm", CONTROL].prunable_sparsity == 0.0
-
-
-class FakeBenchmark:
-    """As much of pytest-benchmark's fixture as a duet needs."""
-
-    def __init__(self, *, enabled: bool) -> None:
-        self.enabled = enabled
-        self.stats: Any = None
-
-    def pedantic(self, function: Any, setup: Any = None, teardown: Any = None, rounds: int = 1) -> None:
-        times = []
-        for _ in range(rounds):
-            if setup:
-                setup()
-            times.append(duet.seconds(function))
-            if teardown:
-                teardown()
-        self.stats = types.SimpleNamespace(stats=types.SimpleNamespace(data=times))
 
 
 def timed(bench: Bench, recipe: Recipe, *, enabled: bool = True) -> record.Latency | None:

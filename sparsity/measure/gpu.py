@@ -6,8 +6,11 @@ there are no clocks, and nothing is said of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+
+Answer = TypeVar("Answer")
 
 REASONS = {
     0x4: "power cap",
@@ -43,30 +46,30 @@ class Clocks:
 
 def clocks(device: str) -> Clocks | None:
     """Clocks of a CUDA device; None for a CPU, and where NVML does not answer."""
-    if not device.startswith("cuda"):
-        return None
-    try:
-        import pynvml
+
+    def found(nvml: Any) -> Clocks:
         import torch
 
-        pynvml.nvmlInit()
         # By its UUID: CUDA_VISIBLE_DEVICES renumbers torch's devices, not NVML's.
         uuid = torch.cuda.get_device_properties(device).uuid
-        return Clocks(pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode()))
-    except ImportError:
-        return None
-    except pynvml.NVMLError:
-        return None
+        return Clocks(nvml, nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode()))
+
+    return _asked(found) if device.startswith("cuda") else None
 
 
 def driver() -> str | None:
     """The version of the NVIDIA driver; None where NVML does not answer."""
+    return _asked(lambda nvml: str(nvml.nvmlSystemGetDriverVersion()))
+
+
+def _asked(question: Callable[[Any], Answer]) -> Answer | None:
+    """What NVML answers; None where it is not installed or does not answer."""
     try:
         import pynvml
-
-        pynvml.nvmlInit()
-        return str(pynvml.nvmlSystemGetDriverVersion())
     except ImportError:
         return None
+    try:
+        pynvml.nvmlInit()
+        return question(pynvml)
     except pynvml.NVMLError:
         return None

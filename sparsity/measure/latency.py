@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -80,6 +80,11 @@ class Pair:
         return ratio.ratio(self.logarithms)
 
 
+def times(benchmark: BenchmarkFixture) -> bool:
+    """Whether the fixture is pytest-benchmark's, and not told to leave timing out."""
+    return getattr(benchmark, "enabled", False)
+
+
 def paired(
     benchmark: BenchmarkFixture, subject: Call, reference: Call, budget: float, clocks: Clocks | None = None
 ) -> Pair | None:
@@ -90,7 +95,7 @@ def paired(
     """
     if "PYTEST_XDIST_WORKER" in os.environ:
         raise Refused("pytest-xdist runs tests side by side, so no time means anything; run without -n")
-    if not getattr(benchmark, "enabled", False):
+    if not times(benchmark):
         benchmark.pedantic(subject)
         return None
 
@@ -134,8 +139,8 @@ def described(pair: Pair, noise_floor: float, control: bool = False) -> Latency:
     """The record of a pair, judged against the noise floor (a fraction); a control only against the bare margin."""
     found = pair.ratio
     said = ratio.judge(found, 0.0 if control else noise_floor)
-    q1, median, q3 = _quartiles(pair.own)
-    device = _on_device(pair)
+    q1, median, q3 = statistics.quantiles(pair.own, n=4, method="inclusive")
+    device = [statistics.median(each) for each in pair.device] if pair.device else [None, None]
     clocks = pair.clocks if pair.clocks is not None and pair.clocks.megahertz else None
     return Latency(
         pruned_seconds=median,
@@ -156,19 +161,9 @@ def described(pair: Pair, noise_floor: float, control: bool = False) -> Latency:
         order_effect=duet.order_effect(pair.logarithms, pair.plan),
         forward_share=pair.forward_share,
         caches=CACHES,
-        device_seconds=device and device[0],
-        dense_device_seconds=device and device[1],
+        device_seconds=device[0],
+        dense_device_seconds=device[1],
         sm_megahertz_low=min(clocks.megahertz) if clocks else None,
         sm_megahertz_high=max(clocks.megahertz) if clocks else None,
         throttled=", ".join(sorted(clocks.throttled)) or None if clocks else None,
     )
-
-
-def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    q1, median, q3 = statistics.quantiles(values, n=4, method="inclusive")
-    return q1, median, q3
-
-
-def _on_device(pair: Pair) -> tuple[float, float] | None:
-    """Median seconds on the device, of the subject and of the reference."""
-    return (statistics.median(pair.device[0]), statistics.median(pair.device[1])) if pair.device else None

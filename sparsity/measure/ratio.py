@@ -15,6 +15,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sparsity.record import WITHHELD
+
 CONFIDENCE = 0.95
 LEAST_BLOCKS = 6
 """With fewer, even the widest interval of order statistics covers less than 95 %."""
@@ -90,7 +92,7 @@ def judge(found: Ratio, noise_floor: float) -> Verdict:
     margin = max(MARGIN, noise_floor)
     if noise_floor > NOISY:
         reason = (
-            f"noisy: the unpruned model differs from its own copy by up to {noise_floor:.1%}, more than {NOISY:.0%}"
+            f"{WITHHELD}the unpruned model differs from its own copy by up to {noise_floor:.1%}, more than {NOISY:.0%}"
         )
         return Verdict("inconclusive", margin, reason)
     if found.high < 1 / (1 + margin):

@@ -15,6 +15,7 @@ from sparsity.errors import Refused
 from sparsity.measure import duet, latency
 from sparsity.measure.latency import OnDevice, Pair
 from sparsity.record import Cell, Record, from_json, to_json
+from tests.fake_benchmark import FakeBenchmark
 
 PLAN = duet.order(16, 2)
 
@@ -23,25 +24,6 @@ def pair(ratio: float, **more: Any) -> Pair:
     """A pair whose subject takes `ratio` times as long in every block."""
     own, reference = [0.010 * ratio, 0.011 * ratio] * 16, [0.010, 0.011] * 16
     return Pair(PLAN, own, reference, duet.block_logarithms(own, reference, 2), 0.95, **more)
-
-
-class FakeBenchmark:
-    """As much of pytest-benchmark's fixture as may be relied on; calls last as long as the clock says."""
-
-    enabled = True
-
-    def __init__(self) -> None:
-        self.asked: dict[str, Any] = {}
-        self.stats: Any = None
-
-    def pedantic(self, function: Callable[[], object], **asked: Any) -> None:
-        self.asked = asked
-        times = []
-        for _ in range(asked["rounds"]):
-            asked["setup"]()
-            times.append(duet.seconds(function))
-            asked["teardown"]()
-        self.stats = types.SimpleNamespace(stats=types.SimpleNamespace(data=times))
 
 
 def busy(rounds: int) -> Callable[[], int]:
