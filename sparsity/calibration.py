@@ -1,7 +1,7 @@
-"""What a method may know of a layer beyond its weight.
+"""What a method may know of a layer beyond its weight: chance, and what it saw of its inputs and gradients.
 
-So far one thing, chance: a seed of the layer's own. Statistics of the layer's inputs come with the
-methods that need them; a method names what it needs in `needs`.
+Values only; `sparsity.gather` runs models to get them. A method names what it needs in `needs`; what
+was not gathered is None.
 """
 
 from __future__ import annotations
@@ -12,6 +12,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+INPUT_NORMS = "input norms"
+HESSIAN = "hessian"
+GRADIENTS = "gradients"
+INFLUENCE = "block influence"
+STATISTICS = (INPUT_NORMS, HESSIAN, GRADIENTS, INFLUENCE)
+"""What can be gathered. A token is one position that holds text; padding counts nowhere."""
+
 
 @dataclass(frozen=True)
 class LayerStatistics:
@@ -19,6 +26,18 @@ class LayerStatistics:
 
     seed: tuple[int, int] = (0, 0)
     """(the run's seed, the layer's position in the model)."""
+    tokens: int = 0
+    """How many inputs were seen."""
+    squares: torch.Tensor | None = None
+    """Sum over tokens of x^2, (in,) float64."""
+    hessian: torch.Tensor | None = None
+    """Sum over tokens of x x^T, (in, in) float64: half the Hessian of the squared error of the outputs."""
+    squared_gradients: torch.Tensor | None = None
+    """Mean over batches of (dL/dw)^2, (out, in)."""
+    saliences: torch.Tensor | None = None
+    """For each batch the sum over outputs of w dL/dw, (batches, in): how much the loss hangs on each input."""
+    influence: float | None = None
+    """Of the layer's block: 1 - mean cosine of what goes in and what comes out."""
 
     def generator(self) -> torch.Generator:
         """A fresh source of chance, the same at every call: scores may be computed more than once."""
@@ -26,3 +45,9 @@ class LayerStatistics:
 
         run, position = self.seed
         return torch.Generator().manual_seed(run * 1_000_003 + position)
+
+    @property
+    def input_norms(self) -> torch.Tensor:
+        """L2 norm over tokens of each input, (in,) float64."""
+        assert self.squares is not None  # a method that reads it has named it in `needs`
+        return self.squares.sqrt()

@@ -1,9 +1,7 @@
-"""A pruned model in one execution format, for as long as a `with` block lasts."""
+"""A pruned model in one execution format, and how near two outputs are."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from sparsity import pattern
@@ -12,7 +10,6 @@ from sparsity.formats import FORMATS
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
     from transformers import PreTrainedModel
 
     from sparsity.prune import PrunedModel
@@ -28,9 +25,10 @@ def relative_error(output: torch.Tensor, expected: torch.Tensor) -> float:
     return float((output.double() - wanted).norm() / wanted.norm())
 
 
-@contextlib.contextmanager
-def in_format(pruned: PrunedModel, name: str) -> Iterator[PreTrainedModel]:
-    """The pruned model with every prunable layer in the format; afterwards it is as it was.
+def in_format(pruned: PrunedModel, name: str) -> PreTrainedModel:
+    """The pruned model with its layers in the format; the pruned model itself stays as it is.
+
+    What the format leaves alone is shared, so the result holds until the pruned model is pruned anew.
 
     Raises `UnknownName` for a format that does not exist, `Refused` with the format's own reason
     for one that cannot run this pattern, dtype or device.
@@ -41,14 +39,4 @@ def in_format(pruned: PrunedModel, name: str) -> Iterator[PreTrainedModel]:
     dtype, device = str(model.dtype).removeprefix("torch."), model.device.type
     if reason := chosen.unsupported(pattern.parse(pruned.recipe.pattern), dtype, device):
         raise Refused(reason)
-    originals: list[tuple[str, nn.Module]] = []
-    try:
-        for layer, mask in zip(pruned.layers, pruned.masks, strict=True):
-            replacement = chosen.convert(layer, mask)
-            if replacement is not layer.module:
-                originals.append((layer.name, layer.module))
-                model.set_submodule(layer.name, replacement)
-        yield model
-    finally:
-        for path, module in originals:
-            model.set_submodule(path, module)
+    return chosen.convert(model, pruned.layers, pruned.masks)

@@ -1,9 +1,10 @@
 """Scores → boolean masks, True = kept, with exact counts.
 
-The one question here: *which of these scores are the highest?* The answer is exact for any number
-of matrices that compete together (one for scope `layer`, all of a model for scope `global`), needs
-neither a sort nor a copy of the scores, and breaks ties by index: of equal scores the earlier
-stays, matrices in the order given. Where scores have no ties the masks are those of
+The one question here: *which of these scores are the highest?* Among any number of matrices that
+compete together (one for scope `layer`, all of a model for scope `global`) the answer needs neither a
+sort nor a copy of the scores; within the rows of one matrix (scope `row`, n:m) it is a rank or a
+threshold per row. Either way it is exact and breaks ties by index: of equal scores the earlier stays,
+matrices in the order given. Where scores have no ties the masks are those of
 `torch.nn.utils.prune.l1_unstructured` and `global_unstructured`.
 
 How: floating-point numbers of one sign are ordered as their bits are, so the k-th highest is found
@@ -30,6 +31,8 @@ Scores = Callable[[], "torch.Tensor"]
 CHUNK = 1 << 18
 """Scores looked at together: small enough to stay in cache, large enough to hide Python."""
 DIGIT_BITS = 16
+FEW = 16
+"""Up to so many competitors are ranked by comparing each with each: far faster than sorting short rows."""
 HALF = 1 << (DIGIT_BITS - 1)
 """First digits carry the sign, so they begin at -HALF."""
 
@@ -62,6 +65,70 @@ def keep_highest(scores: Sequence[Scores], keep: int) -> list[torch.Tensor]:
         masks.append(mask)
         del score  # before the next is made: two at a time would double what this needs
     return masks
+
+
+def keep_highest_in_rows(scores: torch.Tensor, keep: int) -> torch.Tensor:
+    """A mask that keeps exactly the `keep` highest scores of every row, of equal ones the earlier.
+
+    Args:
+        scores: (rows, competitors), any floating dtype.
+        keep: 0 … competitors.
+
+    Returns:
+        Boolean, of the same shape, True = kept.
+    """
+    import torch
+
+    rows, competitors = scores.shape
+    if not 0 <= keep <= competitors:
+        raise BadValue(f"cannot keep {keep} of {competitors} scores")
+    mask = torch.empty_like(scores, dtype=torch.bool)
+    some = max(1, CHUNK // competitors)
+    choose = _by_rank if competitors <= FEW else _by_threshold
+    for start in range(0, rows, some):
+        part = scores[start : start + some]
+        _refuse_not_finite(part)
+        mask[start : start + some] = choose(part, keep)
+    return mask
+
+
+def _by_rank(scores: torch.Tensor, keep: int) -> torch.Tensor:
+    """Ranks by comparing each competitor with each: for few of them."""
+    import torch
+
+    columns = scores.t().contiguous()  # (competitors, rows)
+    better = torch.zeros_like(columns, dtype=torch.int8)  # how many stand before each
+    for later in range(1, len(columns)):
+        earlier_wins = columns[:later] >= columns[later]
+        better[:later] += ~earlier_wins
+        for earlier in range(later):
+            better[later] += earlier_wins[earlier]
+    return (better < keep).t()
+
+
+def _by_threshold(scores: torch.Tensor, keep: int) -> torch.Tensor:
+    """The keep-th highest of each row is the threshold; of the scores equal to it the earlier stay."""
+    import torch
+
+    competitors = scores.shape[1]
+    if keep == 0:
+        return torch.zeros_like(scores, dtype=torch.bool)
+    wide = scores if scores.dtype.itemsize >= 4 else scores.float()  # exact, and every device can
+    threshold = wide.kthvalue(competitors - keep + 1, dim=1, keepdim=True).values
+    mask = wide >= threshold
+    surplus = mask.sum(1) > keep
+    if surplus.any():
+        crowded, tied = mask[surplus], (wide == threshold)[surplus]
+        spare = keep - (crowded & ~tied).sum(1, keepdim=True)
+        mask[surplus] = crowded & (~tied | (tied.cumsum(1) <= spare))
+    return mask
+
+
+def _refuse_not_finite(score: torch.Tensor) -> None:
+    import torch
+
+    if score.numel() and not bool(torch.isfinite(torch.stack(torch.aminmax(score))).all()):
+        raise BadValue("a score is NaN or infinite, so there is no telling what to keep; are the weights finite?")
 
 
 def _drop_late_ties(mask: torch.Tensor, ties: torch.Tensor, wanted: int) -> int:
@@ -112,8 +179,7 @@ def _count_first_digits(scores: Sequence[Scores]) -> tuple[torch.Tensor, torch.d
     for source in scores:
         score = source()
         dtypes.add(score.dtype)
-        if not bool(torch.isfinite(torch.stack(torch.aminmax(score))).all()):
-            raise BadValue("a score is NaN or infinite, so there is no telling what to keep; are the weights finite?")
+        _refuse_not_finite(score)
         for keys in _keys(score):
             digits = (keys >> (torch.iinfo(keys.dtype).bits - DIGIT_BITS)).int() + HALF
             counts += torch.bincount(digits, minlength=1 << DIGIT_BITS).cpu()

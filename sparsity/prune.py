@@ -1,35 +1,39 @@
-"""The waist: layers → scores → masks → a masked dense model.
+"""The waist: layers → statistics → scores → masks → a masked dense model.
 
 `prune` writes into the model it is given, always from the weights of a dense one, so one dense copy
 serves any number of cells and nothing has to be undone between them. What comes out is the *masked
 dense model*, pruned weights with their zeros in place: the reference that every execution format
 must reproduce.
 
-Refuses: a scope the method has no score for, and a choice that leaves a layer without any weight.
+Refuses, with a reason: what a method, a pattern and a scope cannot do together (`refusal`), and a
+choice that leaves a layer without any weight, unless whole layers were asked for.
 """
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from sparsity import bypass, calibration, elements, gather, grouped, record
 from sparsity import pattern as patterns
-from sparsity import record
 from sparsity.calibration import LayerStatistics
 from sparsity.errors import Refused, UnknownName
-from sparsity.mask import keep_highest, pruned_count
+from sparsity.groups import GroupSet, WholeBlocks, groups_of
 from sparsity.methods import METHODS
-from sparsity.models.architecture import PrunableLayer, prunable_layers
+from sparsity.models.architecture import PrunableLayer, blocks_of, prunable_layers
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from sparsity.methods.scored import PruningMethod
+    from sparsity.methods.protocol import PruningMethod
+    from sparsity.tasks.batching import Batch
 
-SCOPES = ("layer", "global")
-"""Where scores compete: within each layer, or across all of them."""
+SCOPES = ("row", "layer", "global", "erk", "owl")
+"""Where scores compete: within each row, within each layer, across all layers; or within each layer after an
+allocation gave each its own share (`sparsity.allocation`)."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,18 @@ class Recipe:
     method: str
     """A key of `METHODS`."""
     sparsity: float
-    """Fraction of prunable weights removed, in [0, 1)."""
+    """Fraction removed, in [0, 1): of the prunable weights, or of the neurons, heads or layers that the pattern names."""
     pattern: str = "unstructured"
-    scope: str = "layer"
+    scope: str = ""
+    """One of `SCOPES`; when not given, the first that the pattern has."""
     seed: int = 0
     """Of stochastic methods."""
+    multiple: int = 1
+    """The neurons that stay in a block are rounded up to a multiple of it."""
+
+    def __post_init__(self) -> None:
+        if not self.scope:  # said or not, equal recipes are equal
+            object.__setattr__(self, "scope", patterns.parse(self.pattern).scopes[0])
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,10 @@ class PrunedModel:
     prunable_parameters: int
     total_parameters: int
     """All parameters of the model, tied storage counted once."""
+    groups: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """By kind of group: how many went, of how many."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the result should know, such as singular Hessians."""
 
     @property
     def counts(self) -> record.Pruned:
@@ -69,6 +84,7 @@ class PrunedModel:
             total_sparsity=self.removed / self.total_parameters,
             prunable_parameters=self.prunable_parameters,
             total_parameters=self.total_parameters,
+            notes=list(self.notes) or None,
         )
 
 
@@ -80,36 +96,70 @@ def workspace(dense: PreTrainedModel) -> PreTrainedModel:
     return copy.deepcopy(dense, shared)
 
 
-def prune(model: PreTrainedModel, recipe: Recipe, dense: PreTrainedModel | None = None) -> PrunedModel:
+def refusal(method: str, pattern: str, scope: str) -> str | None:
+    """Why these cannot go together on any model, or None.
+
+    Raises `UnknownName` for a method, pattern or scope that does not exist.
+    """
+    shape = patterns.parse(pattern)
+    if scope not in SCOPES:
+        raise UnknownName("scope", scope, SCOPES)
+    if method not in METHODS:
+        raise UnknownName("method", method, METHODS)
+    if scope not in shape.scopes:
+        return f"pattern {pattern} has no scope {scope}, but {', '.join(shape.scopes)}"
+    return METHODS[method].refuses(shape, scope)
+
+
+def needs(recipe: Recipe) -> frozenset[str]:
+    """The statistics that a recipe needs; empty when it looks at weights alone."""
+    own = METHODS[recipe.method].needs
+    return own | {calibration.INPUT_NORMS} if recipe.scope == "owl" else own
+
+
+def prune(
+    model: PreTrainedModel, recipe: Recipe, dense: PreTrainedModel | None = None, batches: Sequence[Batch] = ()
+) -> PrunedModel:
     """Prune the model in place and return it with its masks.
 
     Args:
         model: receives the pruned weights; everything but its prunable weights is left alone.
         recipe: what to remove.
         dense: where the weights come from; the model itself when None.
+        batches: calibration, for methods that look at inputs or gradients. Their labels are the loss.
 
     Raises:
         UnknownName: a method, pattern or scope that does not exist.
         ModelNotUnderstood: the model's blocks are not wholly known.
-        Refused: the recipe cannot be carried out on this model.
+        Refused: the recipe cannot be carried out, or not on this model.
     """
-    method = _method(recipe)
+    _check(recipe, batches)
+    method, shape = METHODS[recipe.method], patterns.parse(recipe.pattern)
     layers = prunable_layers(model)
     sources = layers if dense is None else prunable_layers(dense)
-    statistics = [LayerStatistics(seed=(recipe.seed, position)) for position in range(len(layers))]
-    if recipe.scope == "global":
-        masks = _global_masks(sources, statistics, method, recipe)
-        for layer, source, mask in zip(layers, sources, masks, strict=True):
-            _write(layer, source.weight, mask)
+    blocks = blocks_of(model)
+    for block in blocks:
+        bypass.restore(block.module)
+    wanted = needs(recipe)
+    if wanted:
+        gather.check(model)
+        for layer, source in zip(layers, sources, strict=True):
+            _write(layer, source.weight)
+    known = _statistics(model, layers, recipe, method, batches)
+    if isinstance(shape, patterns.GroupPattern):
+        sets = groups_of(model, layers, shape.kinds)
+        job = grouped.Job(method, shape, recipe.scope, recipe.sparsity, recipe.multiple)
+        masks, groups, notes = _prune_groups(job, model, layers, sources, sets, known, batches)
+        for each in sets:
+            _bypass_removed(each, blocks, masks)
     else:
-        masks = []
-        for layer, source, known in zip(layers, sources, statistics, strict=True):
-            weight, mask = method.prune_layer(source.weight, known, recipe.sparsity)
-            _write(layer, weight, mask)
-            masks.append(mask)
-            del weight  # before the next is made: two at a time would double what this needs
+        groups = {}
+        masks, notes = _prune_elements(
+            elements.Job(method, shape, recipe.scope, recipe.sparsity), model, layers, sources, known, batches
+        )
     kept = [int(mask.count_nonzero()) for mask in masks]
-    _refuse_empty_layers(layers, kept, recipe)
+    if shape != patterns.Layers():
+        _refuse_empty_layers(layers, kept, recipe)
     prunable = sum(mask.numel() for mask in masks)
     return PrunedModel(
         model,
@@ -119,48 +169,127 @@ def prune(model: PreTrainedModel, recipe: Recipe, dense: PreTrainedModel | None 
         removed=prunable - sum(kept),
         prunable_parameters=prunable,
         total_parameters=sum(p.numel() for p in model.parameters()),  # named once, so ties count once
+        groups=groups,
+        notes=_summed_up(notes),
     )
 
 
-def _method(recipe: Recipe) -> PruningMethod:
-    patterns.parse(recipe.pattern)
-    if recipe.scope not in SCOPES:
-        raise UnknownName("scope", recipe.scope, SCOPES)
-    if recipe.method not in METHODS:
-        raise UnknownName("method", recipe.method, METHODS)
-    method = METHODS[recipe.method]
-    if recipe.scope == "global" and method.score is None:
-        raise Refused(f"method {recipe.method} has no score by which layers could compete, so no global scope")
-    return method
+def _check(recipe: Recipe, batches: Sequence[Batch]) -> None:
+    if reason := refusal(recipe.method, recipe.pattern, recipe.scope):
+        raise Refused(reason)
+    fixed = patterns.parse(recipe.pattern).fixed
+    if fixed is not None and recipe.sparsity != fixed and METHODS[recipe.method].score is not None:
+        raise Refused(f"pattern {recipe.pattern} removes {fixed:g} of the weights, not {recipe.sparsity:g}")
+    if needs(recipe) and not batches:
+        who = f"method {recipe.method}" if METHODS[recipe.method].needs else f"scope {recipe.scope}"
+        raise Refused(f"{who} needs calibration batches ({', '.join(sorted(needs(recipe)))}), and none were given")
 
 
-def _global_masks(
-    layers: list[PrunableLayer], statistics: list[LayerStatistics], method: PruningMethod, recipe: Recipe
-) -> list[torch.Tensor]:
-    score = method.score
-    assert score is not None  # _method has refused the others
-    total = sum(layer.weight.numel() for layer in layers)
-    sources = [
-        lambda layer=layer, known=known: score(layer.weight, known)
-        for layer, known in zip(layers, statistics, strict=True)
-    ]
-    return keep_highest(sources, total - pruned_count(recipe.sparsity, total))
+def _statistics(
+    model: PreTrainedModel,
+    layers: Sequence[PrunableLayer],
+    recipe: Recipe,
+    method: PruningMethod,
+    batches: Sequence[Batch],
+) -> list[LayerStatistics]:
+    """What is gathered from the dense model; the seeds alone for a method that gathers as it goes."""
+    seeds = [(recipe.seed, position) for position in range(len(layers))]
+    wanted = needs(recipe)
+    if calibration.GRADIENTS in wanted:
+        found = gather.gradients(model, layers, batches, seeds)
+        if recipe.scope != "owl":
+            return found
+        norms = gather.at_once(model, layers, batches, wanted, seeds)
+        return [replace(a, squares=b.squares) for a, b in zip(found, norms, strict=True)]
+    in_groups = isinstance(patterns.parse(recipe.pattern), patterns.GroupPattern)
+    as_it_goes = method.sequential and recipe.scope not in ("global", "owl") and not (in_groups and method.score)
+    if wanted and not as_it_goes:
+        return gather.at_once(model, layers, batches, wanted, seeds)
+    return [LayerStatistics(seed) for seed in seeds]
 
 
-def _write(layer: PrunableLayer, weight: torch.Tensor, mask: torch.Tensor) -> None:
+def _prune_elements(
+    job: elements.Job,
+    model: PreTrainedModel,
+    layers: Sequence[PrunableLayer],
+    sources: Sequence[PrunableLayer],
+    known: Sequence[LayerStatistics],
+    batches: Sequence[Batch],
+) -> tuple[list[torch.Tensor], list[str]]:
+    masks, notes = [], []
+    for i, weight, mask, note in elements.decide(job, model, layers, sources, known, batches):
+        _write(layers[i], weight, mask)
+        masks.append(mask)
+        notes += [note] if note else []
+        del weight  # before the next is made: two at a time would double what this needs
+    return masks, notes
+
+
+def _prune_groups(
+    job: grouped.Job,
+    model: PreTrainedModel,
+    layers: Sequence[PrunableLayer],
+    sources: Sequence[PrunableLayer],
+    sets: Sequence[GroupSet],
+    known: Sequence[LayerStatistics],
+    batches: Sequence[Batch],
+) -> tuple[list[torch.Tensor], dict[str, tuple[int, int]], list[str]]:
+    import torch
+
+    masks = [torch.ones_like(layer.weight, dtype=torch.bool) for layer in layers]
+    notes, groups = [], {}
+    for kind in job.pattern.kinds:
+        groups[kind] = (0, sum(each.count for each in sets if each.kind == kind))
+
+    def settle(each: GroupSet, stays: torch.Tensor) -> None:
+        each.write(masks, stays)
+        gone, total = groups[each.kind]
+        groups[each.kind] = gone + int((~stays).sum()), total
+
+    if job.method.prune_groups is not None:
+        seeds = [statistics.seed for statistics in known]
+        for i, stays, weight, note in grouped.decide_in_sequence(job, model, layers, sets, seeds, batches):
+            each = sets[i]
+            settle(each, stays)
+            for part in each.parts:
+                new = weight if part is each.reader else layers[part.layer].weight
+                _write(layers[part.layer], new, masks[part.layer])
+            notes += [note] if note else []
+    else:
+        for each, stays in zip(sets, grouped.decide(job, sets, sources, known), strict=True):
+            settle(each, stays)
+        for layer, source, mask in zip(layers, sources, masks, strict=True):
+            _write(layer, source.weight, mask)
+    return masks, groups, notes
+
+
+def _bypass_removed(each: GroupSet, blocks: Sequence[object], masks: Sequence[torch.Tensor]) -> None:
+    if isinstance(each, WholeBlocks):
+        for position, members in zip(each.blocks, each.layers, strict=True):
+            if not any(bool(masks[i].any()) for i in members):
+                bypass.bypass(blocks[position].module)  # type: ignore[attr-defined]
+
+
+def _write(layer: PrunableLayer, weight: torch.Tensor, mask: torch.Tensor | None = None) -> None:
     """The weight into the layer, exact +0 where the mask is False (a product would leave -0)."""
     target = layer.weight
     if target.data_ptr() != weight.data_ptr():
         target.copy_(weight)
-    target.masked_fill_(~mask, 0)
+    if mask is not None:
+        target.masked_fill_(~mask, 0)
 
 
 def _refuse_empty_layers(layers: list[PrunableLayer], kept: list[int], recipe: Recipe) -> None:
     empty = [layer.name for layer, count in zip(layers, kept, strict=True) if not count]
     if empty:
         more = f" and {len(empty) - 1} more layers" if len(empty) > 1 else ""
-        way_out = "a lower sparsity keeps" if recipe.scope == "layer" else "a lower sparsity or scope 'layer' keeps"
+        way_out = "a lower sparsity or scope 'layer' keeps" if recipe.scope == "global" else "a lower sparsity keeps"
         raise Refused(
             f"{recipe.method} {recipe.scope} at sparsity {recipe.sparsity} leaves no weight at all in "
             f"{empty[0]}{more}; {way_out} them alive"
         )
+
+
+def _summed_up(notes: Sequence[str]) -> tuple[str, ...]:
+    """Each note once, with how many layers it is of."""
+    return tuple(f"{note} ({notes.count(note)} layers)" for note in dict.fromkeys(notes))

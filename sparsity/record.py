@@ -84,6 +84,8 @@ class Pruned:
     torch_seconds: float | None = None
     """The same choice through `torch.nn.utils.prune`."""
     torch_extra_bytes: int | None = None
+    notes: list[str] | None = None
+    """What to know of it, such as singular Hessians."""
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,16 @@
 """Execution formats: how pruned weights are stored and multiplied. `FORMATS` is the list, a plain dict.
 
-A format replaces one pruned layer by a module that computes the same. A new one is one file with a
-`FORMAT`, and one line here. Formats know nothing of methods: they meet at the masked dense model.
+A format makes of the masked dense model one that computes the same, layer by layer (`LayerWise`) or as
+a whole. A new one is one file with a `FORMAT`, and one line here. Formats know nothing of methods: they meet at the masked dense model.
 """
 
 from __future__ import annotations
 
-from sparsity.formats import dense, masked
+from sparsity.formats import compact, dense, masked
 from sparsity.formats.protocol import ExecutionFormat
 
 FORMATS: dict[str, ExecutionFormat] = {
     "dense": dense.FORMAT,
     "masked": masked.FORMAT,
+    "compact": compact.FORMAT,
 }

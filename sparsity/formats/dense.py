@@ -5,28 +5,31 @@ What `torch.nn.utils.prune.remove` leaves behind. It costs what the unpruned lay
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+    from transformers import PreTrainedModel
 
     from sparsity.models.architecture import PrunableLayer
-    from sparsity.pattern import Pattern
+    from sparsity.pattern import ElementPattern, GroupPattern
 
 
 class Dense:
-    """The pruned layer as it is."""
+    """The masked dense model as it is."""
 
-    def unsupported(self, pattern: Pattern, dtype: str, device: str) -> str | None:
+    def unsupported(self, pattern: ElementPattern | GroupPattern, dtype: str, device: str) -> str | None:
         """Runs everywhere."""
         del pattern, dtype, device
         return None
 
-    def convert(self, layer: PrunableLayer, mask: torch.Tensor) -> nn.Module:
-        """The layer's own module."""
-        del mask
-        return layer.module
+    def convert(
+        self, model: PreTrainedModel, layers: Sequence[PrunableLayer], masks: Sequence[torch.Tensor]
+    ) -> PreTrainedModel:
+        """The model itself."""
+        del layers, masks
+        return model
 
 
 FORMAT = Dense()

@@ -7,33 +7,25 @@ This is what the original study measured.
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
+
+from sparsity.formats.protocol import LayerWise
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from sparsity.models.architecture import PrunableLayer
-    from sparsity.pattern import Pattern
 
 
-class Masked:
-    """A copy of the layer with torch's pruning hook on it."""
+def convert_layer(layer: PrunableLayer, mask: torch.Tensor) -> nn.Module:
+    """A copy of the layer with `weight_orig`, `weight_mask` and the hook that multiplies them."""
+    from torch.nn.utils import prune
 
-    def unsupported(self, pattern: Pattern, dtype: str, device: str) -> str | None:
-        """Runs everywhere."""
-        del pattern, dtype, device
-        return None
-
-    def convert(self, layer: PrunableLayer, mask: torch.Tensor) -> nn.Module:
-        """A module with `weight_orig`, `weight_mask` and the hook that multiplies them."""
-        import copy
-
-        from torch.nn.utils import prune
-
-        module = copy.deepcopy(layer.module)
-        stored = mask.t() if layer.transposed else mask
-        return prune.custom_from_mask(module, "weight", stored)  # type: ignore[no-any-return]  # torch leaves it untyped
+    module = copy.deepcopy(layer.module)
+    stored = mask.t() if layer.transposed else mask
+    return prune.custom_from_mask(module, "weight", stored)  # type: ignore[no-any-return]  # torch leaves it untyped
 
 
-FORMAT = Masked()
+FORMAT = LayerWise(convert_layer)

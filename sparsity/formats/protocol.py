@@ -1,27 +1,65 @@
-"""What an execution format is."""
+"""What an execution format is, and the adapter for one that replaces layer by layer."""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
     from torch import nn
+    from transformers import PreTrainedModel
 
     from sparsity.models.architecture import PrunableLayer
-    from sparsity.pattern import Pattern
+    from sparsity.pattern import ElementPattern, GroupPattern
 
 
 class ExecutionFormat(Protocol):
     """Stores and multiplies pruned weights in one way."""
 
-    def unsupported(self, pattern: Pattern, dtype: str, device: str) -> str | None:
-        """Why this format cannot run such a layer here, or None. The test is skipped with the reason."""
+    def unsupported(self, pattern: ElementPattern | GroupPattern, dtype: str, device: str) -> str | None:
+        """Why this format cannot run such a model here, or None. The test is skipped with the reason."""
 
-    def convert(self, layer: PrunableLayer, mask: torch.Tensor) -> nn.Module:
-        """A module that computes what the masked dense layer computes.
+    def convert(
+        self, model: PreTrainedModel, layers: Sequence[PrunableLayer], masks: Sequence[torch.Tensor]
+    ) -> PreTrainedModel:
+        """A model that computes what the masked dense model computes.
 
         Args:
-            layer: holds the pruned weight, zeros in place; it must not be changed.
-            mask: `(out_features, in_features)`, True = kept.
+            model: the masked dense model, zeros in place; it is not changed. What the format leaves as it
+                is, it may share.
+            layers: the model's prunable layers.
+            masks: one for each, `(out_features, in_features)`, True = kept.
         """
+
+
+def skeleton(model: PreTrainedModel) -> PreTrainedModel:
+    """Another model of the same tensors: its modules may be replaced, the tensors are shared."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+
+
+@dataclass(frozen=True)
+class LayerWise:
+    """A format that replaces each prunable layer by a module that computes the same."""
+
+    convert_layer: Callable[[PrunableLayer, torch.Tensor], nn.Module]
+    """(layer with its zeros in place, not to be changed; mask) → module."""
+    reason: Callable[[ElementPattern | GroupPattern, str, str], str | None] = lambda pattern, dtype, device: None
+
+    def unsupported(self, pattern: ElementPattern | GroupPattern, dtype: str, device: str) -> str | None:
+        """What `reason` says."""
+        return self.reason(pattern, dtype, device)
+
+    def convert(
+        self, model: PreTrainedModel, layers: Sequence[PrunableLayer], masks: Sequence[torch.Tensor]
+    ) -> PreTrainedModel:
+        """The model with every prunable layer replaced."""
+        converted = skeleton(model)
+        for layer, mask in zip(layers, masks, strict=True):
+            converted.set_submodule(layer.name, self.convert_layer(layer, mask))
+        return converted

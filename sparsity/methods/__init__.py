@@ -7,11 +7,17 @@ inside functions, if at all, so that the options of the command line are known w
 
 from __future__ import annotations
 
-from sparsity.methods import l1, none, random_scores
-from sparsity.methods.scored import PruningMethod
+from sparsity.methods import l1, l2, none, random_scores, shortgpt, sparsegpt, taylor, wanda, ziplm
+from sparsity.methods.protocol import PruningMethod
 
 METHODS: dict[str, PruningMethod] = {
     "none": none.METHOD,
     "l1": l1.METHOD,
+    "l2": l2.METHOD,
     "random": random_scores.METHOD,
+    "wanda": wanda.METHOD,
+    "sparsegpt": sparsegpt.METHOD,
+    "taylor": taylor.METHOD,
+    "ziplm": ziplm.METHOD,
+    "shortgpt": shortgpt.METHOD,
 }

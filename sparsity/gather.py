@@ -1,0 +1,306 @@
+"""Runs a model on calibration batches and gathers what methods need: batches in, statistics out.
+
+Three ways. `at_once`: one pass over the dense model, small statistics of every layer. `gradients`: one
+backward pass for each batch. `in_sequence`: block by block, each block's statistics on what the blocks
+before it give *after they were pruned*, as Frantar & Alistarh 2023 and Sun et al. 2024 do; memory is
+bounded by one block's statistics and the hidden states of the batches.
+
+Padding is masked out everywhere: a padded position says nothing of real inputs.
+
+Refuses: an encoder-decoder that is not described (whose padding it would have to guess), a layer that
+no batch reaches or that reads other positions than the batch's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sparsity.calibration import HESSIAN, INFLUENCE, LayerStatistics
+from sparsity.errors import Refused
+from sparsity.models.architecture import PrunableLayer, architecture_for, blocks_of
+from sparsity.tasks.batching import IGNORED, Batch
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from transformers import PreTrainedModel
+
+
+class _Reached(Exception):  # noqa: N818  # it is no error: the part of the forward pass that was wanted is over
+    """Ends a forward pass early."""
+
+
+@dataclass
+class _Sums:
+    """Sums over the tokens that one or more layers read."""
+
+    hessian: torch.Tensor | None = None
+    squares: torch.Tensor | None = None
+    tokens: int = 0
+
+    def add(self, x: torch.Tensor, with_hessian: bool) -> None:
+        """x: (tokens, in)."""
+        import torch
+
+        wide = x if x.dtype == torch.float64 else x.float()
+        if with_hessian:
+            product = (wide.t() @ wide).double()
+            self.hessian = product if self.hessian is None else self.hessian.add_(product)
+        else:
+            squares = wide.square().sum(0).double()
+            self.squares = squares if self.squares is None else self.squares.add_(squares)
+        self.tokens += len(x)
+
+
+@dataclass
+class _Watch:
+    """Hooks on layers that sum what they read. Layers that read one tensor (query, key, value) share its sums."""
+
+    layers: Sequence[PrunableLayer]
+    with_hessian: bool
+    sums: dict[int, _Sums] = field(default_factory=dict)
+    masks: dict[str, torch.Tensor] = field(default_factory=dict)
+    seen: list[tuple[torch.Tensor, _Sums]] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def on(self) -> Iterator[None]:
+        """The hooks, for as long as the block lasts."""
+        handles = [
+            layer.module.register_forward_pre_hook(lambda _, args, i=i: self._see(i, args[0]))
+            for i, layer in enumerate(self.layers)
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def next(self, batch: Batch) -> None:
+        """The batch that the following forward pass is of."""
+        self.masks, self.seen = token_masks(batch), []
+
+    def _see(self, index: int, x: torch.Tensor) -> None:
+        same = next((sums for other, sums in self.seen if other is x), None)
+        if same is not None:
+            self.sums[index] = same
+            return
+        sums = self.sums.setdefault(index, _Sums())
+        sums.add(real_tokens(x, self.masks[self.layers[index].tokens], self.layers[index].name), self.with_hessian)
+        self.seen.append((x, sums))
+
+    def statistics(self, seeds: Sequence[tuple[int, int]]) -> list[LayerStatistics]:
+        """What was gathered, a value for each layer."""
+        if missing := [layer.name for i, layer in enumerate(self.layers) if i not in self.sums]:
+            raise Refused(f"no calibration batch reaches {missing[0]}, so nothing is known of its inputs")
+        found = []
+        for i, seed in enumerate(seeds):
+            sums = self.sums[i]
+            squares = sums.squares if sums.hessian is None else sums.hessian.diagonal()
+            found.append(LayerStatistics(seed, sums.tokens, squares, sums.hessian))
+        return found
+
+
+def token_masks(batch: Batch) -> dict[str, torch.Tensor]:
+    """Which positions hold text, (B, T) boolean, by `PrunableLayer.tokens`."""
+    own = batch.inputs["attention_mask"].bool()
+    decoder = batch.inputs.get("decoder_input_ids")
+    shown = own if decoder is None else batch.labels != IGNORED
+    return {"own": own, "decoder": shown}
+
+
+def real_tokens(x: torch.Tensor, mask: torch.Tensor, name: str) -> torch.Tensor:
+    """The rows of a layer's input that are text: (tokens, in) of (B, T, in) or (B * T, in)."""
+    rows = x.reshape(-1, x.shape[-1])
+    if len(rows) != mask.numel():
+        raise Refused(f"{name} reads {len(rows)} positions where the batch has {mask.numel()}, so it is not calibrated")
+    return rows[mask.reshape(-1)]
+
+
+def check(model: PreTrainedModel) -> None:
+    """Raises `Refused` for an encoder-decoder whose stacks are not described."""
+    if model.config.is_encoder_decoder and architecture_for(model.config).stacks is None:
+        raise Refused(
+            f"which layers of a {model.config.model_type} model read the encoder is not described, so methods that "
+            "look at inputs cannot be used; l1, l2 and random can"
+        )
+
+
+def at_once(
+    model: PreTrainedModel,
+    layers: Sequence[PrunableLayer],
+    batches: Sequence[Batch],
+    needs: Collection[str],
+    seeds: Sequence[tuple[int, int]],
+) -> list[LayerStatistics]:
+    """Input norms, and where needed block influences, of every layer in one pass over the model as it is."""
+    import dataclasses
+
+    import torch
+
+    blocks = [block.module for block in blocks_of(model)]
+    angles = [torch.zeros(2, dtype=torch.float64) for _ in blocks] if INFLUENCE in needs else []
+    watch = _Watch(layers, with_hessian=False)
+    tokens_of_block = {layer.block: layer.tokens for layer in layers}
+
+    def measure(index: int, args: Any, kwargs: Any, output: Any) -> None:
+        if angles:
+            mask = watch.masks[tokens_of_block[index]]
+            before, after = (real_tokens(x, mask, "a block") for x in (_hidden(args, kwargs), _first(output)))
+            cosine = torch.nn.functional.cosine_similarity(before.double(), after.double(), dim=-1)
+            angles[index] += torch.tensor([float(cosine.sum()), len(cosine)])
+        if index == len(blocks) - 1:
+            raise _Reached
+
+    handles = [
+        block.register_forward_hook(lambda _, args, kwargs, out, i=i: measure(i, args, kwargs, out), with_kwargs=True)
+        for i, block in enumerate(blocks)
+    ]
+    try:
+        with watch.on(), torch.inference_mode():
+            for batch in batches:
+                watch.next(batch)
+                _run(model, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    found = watch.statistics(seeds)
+    if not angles:
+        return found
+    influence = [1 - float(total / count) for total, count in angles]
+    return [dataclasses.replace(s, influence=influence[layer.block]) for s, layer in zip(found, layers, strict=True)]
+
+
+def gradients(
+    model: PreTrainedModel,
+    layers: Sequence[PrunableLayer],
+    batches: Sequence[Batch],
+    seeds: Sequence[tuple[int, int]],
+) -> list[LayerStatistics]:
+    """Mean squared gradients and saliences of every layer; the loss is that of the batches' labels."""
+    import torch
+    from torch.nn import functional
+
+    weights: list[Any] = [layer.module.weight for layer in layers]
+    squared = [torch.zeros_like(layer.weight) for layer in layers]
+    saliences: list[list[torch.Tensor]] = [[] for _ in layers]
+    asked = [weight.requires_grad for weight in weights]
+    try:
+        for weight in weights:
+            weight.requires_grad_(True)
+        for batch in batches:
+            with torch.enable_grad():
+                logits = model(**batch.inputs).logits
+                counted = batch.labels != IGNORED
+                chosen = logits if logits.dim() == 2 else logits[counted]
+                loss = functional.cross_entropy(chosen.float(), batch.labels[counted])
+                found = torch.autograd.grad(loss, weights)
+            for layer, gradient, square, salience in zip(layers, found, squared, saliences, strict=True):
+                own = gradient.t() if layer.transposed else gradient
+                square.addcmul_(own, own, value=1 / len(batches))
+                salience.append((layer.weight * own).sum(0))
+    finally:
+        for weight, before in zip(weights, asked, strict=True):
+            weight.requires_grad_(before)
+    tokens = sum(int((batch.labels != IGNORED).sum()) for batch in batches)
+    return [
+        LayerStatistics(seed, tokens, squared_gradients=square, saliences=torch.stack(salience))
+        for seed, square, salience in zip(seeds, squared, saliences, strict=True)
+    ]
+
+
+def in_sequence(
+    model: PreTrainedModel,
+    layers: Sequence[PrunableLayer],
+    batches: Sequence[Batch],
+    needs: Collection[str],
+    seeds: Sequence[tuple[int, int]],
+) -> Iterator[list[tuple[int, LayerStatistics]]]:
+    """Block by block: (position of the layer, its statistics) for each of the block's layers.
+
+    The caller prunes the block's layers, in the model, before it asks for the next block.
+    """
+    import torch
+
+    stacks: dict[int, list[tuple[int, nn.Module]]] = {}
+    for position, block in enumerate(blocks_of(model)):
+        stacks.setdefault(block.stack, []).append((position, block.module))
+    for members in stacks.values():
+        modules = [module for _, module in members]
+        with torch.inference_mode():
+            calls = [_arguments(model, modules, batch) for batch in batches]
+        hidden = [_hidden(*each[0]) for each in calls]
+        for index, (position, module) in enumerate(members):
+            mine = [i for i, layer in enumerate(layers) if layer.block == position]
+            watch = _Watch([layers[i] for i in mine], HESSIAN in needs)
+            with watch.on(), torch.inference_mode():
+                for batch, call, states in zip(batches, calls, hidden, strict=True):
+                    watch.next(batch)
+                    _replay(module, call[index], states)
+            yield list(zip(mine, watch.statistics([seeds[i] for i in mine]), strict=True))
+            if index < len(members) - 1:
+                with torch.inference_mode():
+                    for i, call in enumerate(calls):
+                        hidden[i] = _replay(module, call[index], hidden[i])
+
+
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+"""Positional and keyword arguments of a block."""
+
+
+def _arguments(model: PreTrainedModel, blocks: Sequence[nn.Module], batch: Batch) -> list[Call]:
+    """What each block of a stack is called with, without running them: only the first computes.
+
+    The others give back what the first gave, so that what a stack hands from block to block (T5's table
+    of positions) is what it would be; their hidden states are not, and are replaced on replay.
+    """
+    calls: list[Call] = []
+    first: list[Any] = []
+
+    def recording(index: int, own: Any) -> Any:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            calls.append((args, kwargs))
+            if index == len(blocks) - 1:
+                raise _Reached
+            if index == 0:
+                first.append(own(*args, **kwargs))
+            return first[0]
+
+        return forward
+
+    try:
+        for index, block in enumerate(blocks):
+            block.forward = recording(index, block.forward)  # type: ignore[method-assign]  # for the length of one call
+        _run(model, batch)
+    finally:
+        for block in blocks:
+            block.__dict__.pop("forward", None)
+    return calls
+
+
+def _run(model: PreTrainedModel, batch: Batch) -> None:
+    """A forward pass up to wherever a hook ends it; without a cache, which replays would fill again and again."""
+    cached = "use_cache" in inspect.signature(model.forward).parameters
+    with contextlib.suppress(_Reached):
+        model(**batch.inputs, **({"use_cache": False} if cached else {}))
+
+
+def _replay(block: nn.Module, call: Call, hidden: torch.Tensor) -> torch.Tensor:
+    args, kwargs = call
+    if args:
+        return _first(block(hidden, *args[1:], **kwargs))
+    return _first(block(**{**kwargs, "hidden_states": hidden}))
+
+
+def _hidden(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    hidden: torch.Tensor = args[0] if args else kwargs["hidden_states"]
+    return hidden
+
+
+def _first(output: Any) -> torch.Tensor:
+    """The hidden states of what a block gives."""
+    hidden: torch.Tensor = output[0] if isinstance(output, tuple) else output
+    return hidden
