@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ from sparsity.tasks import trends
 pytest_plugins = ["sparsity.pytest_memory", "sparsity.pytest_plugin", "pytester"]
 
 
-def question_grid(config: pytest.Config, path: Path) -> axes.Grid:
-    """The grid of the question that a benchmark file asks."""
+def question_grids(config: pytest.Config, path: Path) -> axes.Grids:
+    """The grids of the question that a benchmark file asks."""
     from sparsity.pytest_plugin import run_options  # not above: pytest wants to import its plugins first
 
-    return axes.grid(run_options(config), path.stem.removeprefix("test_"))
+    return axes.grids(run_options(config), path.stem.removeprefix("test_"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -28,10 +28,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     path = metafunc.definition.path
     if path.parent.name != "benchmarks" or not path.name.startswith("test_"):
         return
-    grid = question_grid(metafunc.config, path)
-    spans_tasks = grid.tasks is not None
+    grids = question_grids(metafunc.config, path)
+    spans_tasks = any(grid.tasks is not None for grid in grids)
     wanted = [name for name in metafunc.fixturenames if name in axes.NAMES and (name != "task" or spans_tasks)]
-    cells = axes.cells(grid, wanted) if wanted else []
+    cells = axes.cells(grids, wanted) if wanted else []
     values = [pytest.param(*cell.values(), id=axes.identifier(cell)) for cell in cells]
     if wanted and not cells:
         reason = pytest.mark.skip(reason="the options leave no cell for this question")
@@ -53,26 +53,28 @@ def subject(bench: Bench, model: str, task: str) -> Subject:
 
 
 @pytest.fixture
-def recipe(method: str, pattern: str | None, scope: str | None, seed: int | None, sparsity: float) -> prune.Recipe:
+def recipe(
+    bench: Bench, method: str, pattern: str | None, scope: str | None, seed: int | None, sparsity: float
+) -> prune.Recipe:
     """What to prune, out of the axes."""
     if method == CONTROL.method:
         return CONTROL
-    return prune.Recipe(method, sparsity, pattern or "unstructured", scope or "layer", seed or 0)
+    return bench.recipe(method, sparsity, pattern or "unstructured", scope or "", seed or 0)
 
 
 @pytest.fixture
-def grid(request: pytest.FixtureRequest) -> axes.Grid:
-    """The grid of the question that this file asks."""
-    return question_grid(request.config, request.node.path)
+def grids(request: pytest.FixtureRequest) -> axes.Grids:
+    """The grids of the question that this file asks."""
+    return question_grids(request.config, request.node.path)
 
 
 @pytest.fixture
 def curve(
-    bench: Bench, grid: axes.Grid, model: str, method: str, pattern: str, scope: str, seed: int | None, task: str
+    bench: Bench, grids: axes.Grids, model: str, method: str, pattern: str, scope: str, seed: int | None, task: str
 ) -> list[trends.Point]:
-    """One method's scores at every sparsity of the grid, dense first."""
-    recipes = [prune.Recipe(method, s, pattern, scope, seed or 0) for s in grid.sparsities if s]
-    return bench.curve(model, task, recipes)
+    """One method's scores at every sparsity of the grids, dense first."""
+    asked = axes.sparsities(grids, method, pattern, scope)
+    return bench.curve(model, task, [bench.recipe(method, s, pattern, scope, seed or 0) for s in asked])
 
 
 @pytest.fixture
@@ -83,7 +85,7 @@ def pruned_model(bench: Bench, subject: Subject, recipe: prune.Recipe) -> prune.
 
 @pytest.fixture
 def expected(pruned_model: prune.PrunedModel, workload: str) -> Any:
-    """The logits of the masked dense model, which every format must reproduce; ask for it before `executed_model`."""
+    """The logits of the masked dense model, which every format must reproduce."""
     return forward_of(pruned_model.model, workload)()
 
 
@@ -96,10 +98,9 @@ def time_per_cell(pytestconfig: pytest.Config) -> float:
 
 
 @pytest.fixture
-def executed_model(pruned_model: prune.PrunedModel, format: str) -> Iterator[Any]:  # noqa: A002  # the axis is called format
+def executed_model(pruned_model: prune.PrunedModel, format: str) -> Any:  # noqa: A002  # the axis is called format
     """The pruned model in the cell's execution format."""
-    with execution.in_format(pruned_model, format) as model:
-        yield model
+    return execution.in_format(pruned_model, format)
 
 
 @pytest.fixture

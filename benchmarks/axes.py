@@ -1,7 +1,8 @@
 """Every axis of every question, as tuples of scalars: the whole grid at a glance.
 
-A profile gives each question (a file of this folder, without its `test_`) its grid; an axis set on
-the command line replaces that axis in all of them. What a grid spans is in `cells`.
+A profile gives each question (a file of this folder, without its `test_`) its grids, whose union is
+measured; an axis set on the command line replaces that axis in all of them. What a grid spans is in
+`cells`.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 
+from sparsity import pattern
 from sparsity.errors import UnknownName
 from sparsity.methods import METHODS
 from sparsity.options import Options
+from sparsity.prune import refusal
 
 Scalar = str | float | int | None
 NAMES = ("model", "method", "pattern", "scope", "sparsity", "seed", "format", "workload", "task")
@@ -36,58 +39,104 @@ class Grid:
     """The quality tasks of the question; None where it does not span tasks, empty where none of its own are left."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """For stochastic methods; one mask seed says little, so three."""
+    refused_too: bool = False
+    """Whether what a method refuses is a cell all the same, to be skipped with the reason."""
 
 
 EMBEDDED = ("bert", "gpt2", "bart")
 ORIGINALS = ("google-bert/bert-base-uncased", "openai-community/gpt2", "facebook/bart-base")
 STUDY_SPARSITIES = (0.1, 0.5, 0.9, 0.95, 0.99)
-
-_default = Grid(EMBEDDED)
-_default_performance = replace(_default, sparsities=STUDY_SPARSITIES)
-_smoke = Grid(EMBEDDED, sparsities=(0.3, 0.5, 0.95), workloads=("2x16",))
-_smoke_performance = replace(_smoke, sparsities=(0.9,))
-_study = Grid(ORIGINALS, sparsities=STUDY_SPARSITIES, workloads=("128x64",))
-_full = Grid(
-    EMBEDDED,
-    methods=("l1", "random"),
-    scopes=("layer", "global"),
-    workloads=("1x64", "8x64"),
-)
+MENDED = ("wanda", "sparsegpt", "taylor")
+"""Methods that look at inputs or gradients, for single weights."""
+GROUPS = ("neurons", "heads", "neurons+heads", "layers")
+EVERY_METHOD = tuple(name for name in METHODS if name != CONTROL)
+Grids = tuple[Grid, ...]
 
 
-def _questions(all_: Grid, pruning: Grid, performance: Grid, quality: Grid) -> dict[str, Grid]:
+def _questions(all_: Grid, pruning: Grids, latency: Grids, memory: Grids, quality: Grids) -> dict[str, Grids]:
     return {
-        "weights": all_,
+        "weights": (all_,),
         "pruning": pruning,
-        "latency": performance,
-        "memory": performance,
-        "perplexity": replace(quality, tasks=("lm",)),
-        "classification": replace(quality, tasks=("classification",)),
+        "latency": latency,
+        "memory": memory,
+        "perplexity": tuple(replace(grid, tasks=("lm",)) for grid in quality),
+        "classification": tuple(replace(grid, tasks=("classification",)) for grid in quality),
     }
 
 
-_both_scopes = {"methods": ("l1", "random"), "scopes": ("layer", "global")}
+def _smoke() -> dict[str, Grids]:
+    """CI: every benchmark, every method and pattern, on a tiny grid."""
+    base = Grid(EMBEDDED, sparsities=(0.9,), seeds=(0,), workloads=("2x16",))
+    every = replace(base, methods=EVERY_METHOD, sparsities=(0.5,))
+    compact = replace(base, patterns=("neurons+heads",), sparsities=(0.5,), formats=("compact",))
+    return _questions(
+        base,
+        (
+            replace(base, methods=("l1", "random"), scopes=("layer", "global")),
+            replace(every, patterns=("2:4", "4x1", "neurons+heads", "layers")),
+            replace(base, methods=MENDED, sparsities=(0.5,)),
+            replace(base, methods=("l1",), scopes=("erk", "owl")),
+        ),
+        (base, compact),
+        (base, compact),
+        (replace(base, methods=("l1", "random"), sparsities=(0.3, 0.5, 0.95), seeds=(0, 1, 2)),),
+    )
 
-PROFILES: dict[str, dict[str, Grid]] = {
-    # CI: every benchmark on a tiny grid.
-    "smoke": _questions(
-        _smoke,
-        replace(_smoke, sparsities=(0.9,), seeds=(0,), **_both_scopes),
-        _smoke_performance,
-        replace(_smoke, methods=("l1", "random")),
-    ),
-    # The embedded models, the whole story.
-    "default": _questions(
-        _default,
-        replace(_default, sparsities=STUDY_SPARSITIES, seeds=(0,), **_both_scopes),
-        _default_performance,
-        replace(_default, methods=("l1", "random"), scopes=("layer", "global")),
-    ),
-    # The original study at full size, its own workload.
-    "study": _questions(_study, replace(_study, scopes=("layer", "global")), _study, _study),
-    # Every axis.
-    "full": _questions(_full, _full, _full, _full),
+
+def _default() -> dict[str, Grids]:
+    """The embedded models, the whole story."""
+    base = Grid(EMBEDDED)
+    masks = replace(base, sparsities=(0.1, 0.5, 0.9, 0.99))
+    compact = replace(base, patterns=("neurons+heads", "layers"), sparsities=(0.5,), formats=("compact",))
+    smoke = _smoke()
+    return _questions(
+        base,
+        (
+            replace(
+                base, methods=("l1", "random"), scopes=("layer", "global"), sparsities=STUDY_SPARSITIES, seeds=(0,)
+            ),
+            *smoke["pruning"][1:],
+        ),
+        (masks, compact),
+        (replace(masks, sparsities=STUDY_SPARSITIES), replace(compact, sparsities=(0.25, 0.5), patterns=GROUPS)),
+        (
+            replace(base, scopes=("layer", "global")),
+            replace(base, methods=("random",), sparsities=(0.3, 0.5, 0.7, 0.99)),
+            replace(base, methods=("sparsegpt",), sparsities=(0.5, 0.7, 0.8, 0.9)),
+            replace(base, methods=("l1", "sparsegpt"), patterns=("2:4",)),
+            replace(base, methods=("l2", "ziplm"), patterns=("neurons+heads",), sparsities=(0.25, 0.5)),
+        ),
+    )
+
+
+def _study() -> dict[str, Grids]:
+    """The original study at full size, its own workload."""
+    base = Grid(ORIGINALS, sparsities=STUDY_SPARSITIES, workloads=("128x64",))
+    return _questions(base, (replace(base, scopes=("layer", "global")),), (base,), (base,), (base,))
+
+
+def _full() -> dict[str, Grids]:
+    """Every axis."""
+    base = Grid(EMBEDDED, workloads=("1x64", "8x64"))
+    elements = replace(base, methods=("l1", "random", *MENDED), patterns=("unstructured", "4x1"))
+    scopes = ("row", "layer", "global", "erk", "owl")
+    groups = replace(base, methods=EVERY_METHOD, patterns=GROUPS, sparsities=(0.25, 0.5, 0.75))
+    fixed = replace(base, methods=("l1", "random", *MENDED), patterns=("2:4", "1:4", "4:8"))
+    quality = (replace(elements, scopes=scopes), fixed, replace(groups, scopes=("layer", "global")))
+    performance = (
+        replace(base, scopes=("layer", "global")),
+        replace(groups, methods=("l1",), formats=("dense", "compact")),
+    )
+    return _questions(base, quality, performance, performance, quality)
+
+
+PROFILES: dict[str, dict[str, Grids]] = {
+    "smoke": _smoke(),
+    "default": _default(),
+    "study": _study(),
+    "full": _full(),
 }
+"""For each question of a profile its grids; their union is what is measured."""
 
 
 TIME_PER_CELL = {"smoke": 0.6, "default": 2.0, "study": 20.0, "full": 5.0}
@@ -99,54 +148,74 @@ def time_per_cell(options: Options) -> float:
     return options.time_per_cell or TIME_PER_CELL[options.profile]
 
 
-def grid(options: Options, question: str) -> Grid:
-    """The profile's grid for a question, with the axes that the command line sets."""
+def grids(options: Options, question: str) -> Grids:
+    """The profile's grids for a question, with the axes that the command line sets."""
     if options.profile not in PROFILES:
         raise UnknownName("profile", options.profile, PROFILES)
-    chosen = PROFILES[options.profile][question]
+    return tuple(dict.fromkeys(_set(grid, options) for grid in PROFILES[options.profile][question]))
+
+
+def _set(grid: Grid, options: Options) -> Grid:
     given = {f.name: options.axes[f.name] for f in fields(Grid) if f.name in options.axes}
     asked = given.pop("tasks", None)
-    if asked is not None and chosen.tasks is not None:  # a question keeps to its own
-        given["tasks"] = tuple(task for task in chosen.tasks if task in asked)
-    return replace(chosen, **given)  # type: ignore[arg-type]  # options.axes holds parsed tuples of each field's type
+    if asked is not None and grid.tasks is not None:  # a question keeps to its own
+        given["tasks"] = tuple(task for task in grid.tasks if task in asked)
+    told = {"methods", "patterns"} <= given.keys()
+    return replace(grid, **given, refused_too=told)  # type: ignore[arg-type]  # options.axes holds parsed tuples of each field's type
 
 
-def cells(grid: Grid, axes: Iterable[str]) -> list[dict[str, Scalar]]:
-    """The cells of a grid, each a value for every axis named (`model`, `sparsity` …), control first.
+def cells(grids: Iterable[Grid], axes: Iterable[str]) -> list[dict[str, Scalar]]:
+    """The cells of all grids, each once: a value for every axis named (`model`, `sparsity` …), control first.
 
     Values that make no sense together are left out: the control has no sparsity but 0, no scope, and
-    its weights are dense; sparsity 0 is the control's alone; a seed belongs to stochastic methods.
+    its weights are dense; sparsity 0 is the control's alone; a seed belongs to stochastic methods; a
+    pattern has its own scopes, and n:m its own sparsity. So is what a method refuses, unless method and
+    pattern were both asked for: then the cell is skipped with the reason.
     """
     wanted = tuple(axes)
-    found: list[tuple[Scalar, ...]] = []
-    for model in grid.models:
-        rows = [_control(model, grid), *_pruned(model, grid)]
-        if "sparsity" not in wanted and "scope" in wanted:  # a question across sparsities: the control has no part
-            rows = [row for row in rows if row["method"] != CONTROL]
-        tasks: tuple[Scalar, ...] = (None,) if grid.tasks is None else grid.tasks
-        for row, workload, task in itertools.product(rows, grid.workloads, tasks):
-            whole: dict[str, Scalar] = {**row, "workload": workload, "task": task}
-            found.append(tuple(whole[axis] for axis in wanted))
-    return [dict(zip(wanted, cell, strict=True)) for cell in dict.fromkeys(found)]
+    found: dict[tuple[Scalar, ...], None] = {}
+    for grid in grids:
+        for model in grid.models:
+            rows = [_control(model), *_pruned(model, grid)]
+            if "sparsity" not in wanted and "scope" in wanted:  # a question across sparsities
+                rows = [row for row in rows if row["method"] != CONTROL and not _single(row)]
+            tasks: tuple[Scalar, ...] = (None,) if grid.tasks is None else grid.tasks
+            for row, workload, task in itertools.product(rows, grid.workloads, tasks):
+                whole: dict[str, Scalar] = {**row, "workload": workload, "task": task}
+                found[tuple(whole[axis] for axis in wanted)] = None
+    return [dict(zip(wanted, cell, strict=True)) for cell in found]
 
 
-def _control(model: str, grid: Grid) -> dict[str, Scalar]:
+def sparsities(grids: Iterable[Grid], method: str, shape: str, scope: str) -> tuple[float, ...]:
+    """Every sparsity at which the grids have this method, pattern and scope, ascending."""
+    rows = [row for grid in grids for row in _pruned("", grid)]
+    found = {row["sparsity"] for row in rows if (row["method"], row["pattern"], row["scope"]) == (method, shape, scope)}
+    return tuple(sorted(float(sparsity or 0) for sparsity in found))
+
+
+def _single(row: dict[str, Scalar]) -> bool:
+    """Whether there is but one sparsity, so that a question across sparsities has no answer."""
+    return pattern.parse(str(row["pattern"])).fixed is not None
+
+
+def _control(model: str) -> dict[str, Scalar]:
     axes: dict[str, Scalar] = dict.fromkeys(("pattern", "scope", "seed"))
     return {**axes, "model": model, "method": CONTROL, "sparsity": 0.0, "format": "dense"}
 
 
 def _pruned(model: str, grid: Grid) -> list[dict[str, Scalar]]:
     rows = []
-    names = ("method", "pattern", "scope", "seed", "sparsity", "format")
-    methods = [m for m in grid.methods if m != CONTROL]
-    sparsities = [s for s in grid.sparsities if s]
-    for values in itertools.product(methods, grid.patterns, grid.scopes, grid.seeds, sparsities, grid.formats):
-        row: dict[str, Scalar] = dict(zip(names, values, strict=True))
-        if not METHODS[str(row["method"])].stochastic:
-            row["seed"] = None
-        elif row["scope"] == "global" and "layer" in grid.scopes:
-            continue  # chance treats all layers alike: the same question asked twice
-        rows.append({"model": model, **row})
+    for method, text in itertools.product((m for m in grid.methods if m != CONTROL), grid.patterns):
+        shape = pattern.parse(text)
+        scopes = [scope for scope in grid.scopes if scope in shape.scopes] or shape.scopes[:1]
+        if METHODS[method].stochastic and "layer" in scopes:  # chance treats all layers alike
+            scopes = [scope for scope in scopes if scope != "global"]
+        seeds: tuple[int | None, ...] = grid.seeds if METHODS[method].stochastic else (None,)
+        asked = [s for s in grid.sparsities if s] if shape.fixed is None else [shape.fixed]
+        for scope, seed, sparsity, kind in itertools.product(scopes, seeds, asked, grid.formats):
+            if grid.refused_too or not refusal(method, text, scope):
+                row: dict[str, Scalar] = {"model": model, "method": method, "pattern": text, "scope": scope}
+                rows.append({**row, "seed": seed, "sparsity": sparsity, "format": kind})
     return rows
 
 

@@ -27,6 +27,5 @@ def test_forward_latency(
     time_per_cell: float,
 ) -> None:
     """Seconds for one forward pass, warm."""
-    del executed_model  # it is the subject's workspace, put into the cell's format
     record.pruned = pruned_model.counts
-    record.latency = bench.latency(benchmark, subject, pruned_model, workload, time_per_cell)
+    record.latency = bench.latency(benchmark, subject, pruned_model, executed_model, workload, time_per_cell)

@@ -50,5 +50,7 @@ def test_forward_memory(
     )
     if record.cell.format == "dense":
         assert weights == dense_weights, f"got {weights} bytes of weights, should be {dense_weights} [{record.cell}]"
+    if record.cell.format == "compact":
+        assert weights < dense_weights, f"got {weights} bytes of weights, dense has {dense_weights} [{record.cell}]"
     if record.cell.format == "masked":
         assert total > dense_total, f"got {total} bytes, should be more than dense {dense_total} [{record.cell}]"

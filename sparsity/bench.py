@@ -27,8 +27,13 @@ if TYPE_CHECKING:
     from sparsity.measure.duet import Call
     from sparsity.options import Options
     from sparsity.prune import PrunedModel, Recipe
+    from sparsity.tasks.batching import Batch
 
 CONTROL = prune.Recipe("none", 0.0)
+CALIBRATION_BATCH = 8
+"""Documents of one batch: gradients are taken batch by batch."""
+CALIBRATION_LENGTH = 64
+"""Tokens of a random document."""
 MORE_CONTROLS = 3
 """Controls after a noisy one, before a model's cells on a workload are given up as noisy."""
 
@@ -39,9 +44,13 @@ class Subject:
 
     loaded: hub.Loaded
     workspace: PreTrainedModel
+    name: str
+    """Of the task: "lm" or "classification"."""
     current: PrunedModel | None = None
     """What the workspace holds now."""
     task: quality.Task | None = None
+    calibration: list[Batch] | None = None
+    """What methods that look at inputs or gradients see."""
 
 
 @dataclass
@@ -98,7 +107,7 @@ class Bench:
             except Refused as refusal:
                 self.refused[key] = refusal
                 raise
-            self.subjects[key] = Subject(loaded, prune.workspace(loaded.model))
+            self.subjects[key] = Subject(loaded, prune.workspace(loaded.model), task)
             self._describe(reference, task, loaded)
         return self.subjects[key]
 
@@ -124,23 +133,48 @@ class Bench:
         """The subject's workspace, pruned by the recipe."""
         if subject.current is None or subject.current.recipe != recipe:
             subject.current = None  # should pruning fail half way, nothing may be taken for granted
-            subject.current = prune.prune(subject.workspace, recipe, subject.loaded.model)
+            subject.current = self.prune(subject, recipe)
         return subject.current
 
-    def quality_task(self, subject: Subject, name: str) -> quality.Task:
-        """The documents of a task, encoded once for the subject."""
+    def prune(self, subject: Subject, recipe: Recipe) -> PrunedModel:
+        """The subject's workspace, pruned anew."""
+        batches = self.calibration(subject) if prune.needs(recipe) else ()
+        quick = subject.loaded.reference in embedded.NAMES or not batches
+        with contextlib.nullcontext() if quick else self.showing():
+            return prune.prune(subject.workspace, recipe, subject.loaded.model, batches)
+
+    def recipe(self, method: str, sparsity: float, pattern: str, scope: str, seed: int) -> Recipe:
+        """A recipe with the run's own settings."""
+        return prune.Recipe(method, sparsity, pattern, scope, seed, self.options.multiple)
+
+    def calibration(self, subject: Subject) -> list[Batch]:
+        """Documents that are never evaluated, encoded once for the subject; random tokens for random weights."""
+        if subject.calibration is None:
+            model, count = subject.loaded.model, self.options.calibration
+            if subject.loaded.source == "random":
+                subject.calibration = workload.random_batches(model, count, CALIBRATION_LENGTH, CALIBRATION_BATCH)
+            else:
+                task = self._documents(subject, count, embedded.CALIBRATION_SEED, CALIBRATION_BATCH)
+                subject.calibration = task.batches
+        return subject.calibration
+
+    def quality_task(self, subject: Subject) -> quality.Task:
+        """The documents of the subject's task, encoded once."""
         if subject.task is None:
-            model, objective = subject.loaded.model, architecture_of(subject.loaded.model.config.model_type).objective
-            seed, count = embedded.EVALUATION_SEED, self.options.documents
-            subject.task = quality.build(name, model, subject.loaded.tokenizer(), objective, count, seed)
+            subject.task = self._documents(subject, self.options.documents, embedded.EVALUATION_SEED)
         return subject.task
+
+    def _documents(self, subject: Subject, count: int, seed: int, batch_size: int = quality.BATCH_SIZE) -> quality.Task:
+        model, tokenizer = subject.loaded.model, subject.loaded.tokenizer()
+        objective = architecture_of(model.config.model_type).objective
+        return quality.build(subject.name, model, tokenizer, objective, count, seed, batch_size)
 
     def score(self, reference: str, task: str, recipe: Recipe) -> quality.Scores:
         """The score of a pruned model on every document of a task; the dense model's for `CONTROL`."""
         key = (reference, task, recipe)
         if key not in self.scores:
             subject = self.subject(reference, task)
-            documents = self.quality_task(subject, task)
+            documents = self.quality_task(subject)
             pruned = self.pruned(subject, recipe)
             self.counts[key] = pruned.counts
             self.scores[key] = documents.evaluate(pruned.model)
@@ -149,7 +183,7 @@ class Bench:
     def quality(self, reference: str, task: str, recipe: Recipe) -> record.Quality:
         """The record of a score, compared with dense over the same documents."""
         scores, dense = self.score(reference, task, recipe), self.score(reference, task, CONTROL)
-        return quality.compare(self.quality_task(self.subject(reference, task), task), scores, dense)
+        return quality.compare(self.quality_task(self.subject(reference, task)), scores, dense)
 
     def curve(self, reference: str, task: str, recipes: Iterable[Recipe]) -> list[trends.Point]:
         """Dense, then one point for each recipe in order of sparsity; a recipe that is refused has none."""
@@ -173,14 +207,20 @@ class Bench:
         return latency.on_device(forward_of(model, text), self.options.device)
 
     def latency(
-        self, benchmark: BenchmarkFixture, subject: Subject, pruned: PrunedModel, text: str, budget: float
+        self,
+        benchmark: BenchmarkFixture,
+        subject: Subject,
+        pruned: PrunedModel,
+        executed: PreTrainedModel,
+        text: str,
+        budget: float,
     ) -> record.Latency | None:
-        """What a forward pass of the subject's workspace, as it is now, costs beside the dense model's.
+        """What a forward pass of the pruned model, executed in some format, costs beside the dense model's.
 
         None where the fixture is told not to time. The control, dense against its own copy, is judged
         against the bare margin, everything else against the noise floor that it gives.
         """
-        dense, own = self.forward(subject.loaded.model, text), self.forward(pruned.model, text)
+        dense, own = self.forward(subject.loaded.model, text), self.forward(executed, text)
         control = pruned.recipe == CONTROL
         floor = self.noise_floor(subject, text, budget) if latency.times(benchmark) and not control else 0.0
         pair = latency.paired(benchmark, own, dense, budget, gpu.clocks(self.options.device))

@@ -70,7 +70,7 @@ def decide(
         steps = gather.in_sequence(model, layers, batches, job.method.needs, [s.seed for s in known])
         every = (pair for step in steps for pair in step)
     else:
-        every = iter(enumerate(known))
+        every = ((i, statistics) for i, statistics in enumerate(known))
     for i, statistics in every:
         weight, mask, note = job.method.prune_layer(sources[i].weight, statistics, targets[i])
         yield i, weight, mask, note
@@ -109,7 +109,9 @@ def _targets(job: Job, sources: Sequence[PrunableLayer], known: Sequence[LayerSt
         densities = allocation.owl(_outliers(sources, known), sizes, job.sparsity)
     keep = sum(sizes) - pruned_count(job.sparsity, sum(sizes))
     if keep < len(sizes):
-        raise Refused(f"sparsity {job.sparsity} keeps {keep} of {sum(sizes)} units for {len(sizes)} layers, not one each")
+        raise Refused(
+            f"sparsity {job.sparsity} keeps {keep} of {sum(sizes)} units for {len(sizes)} layers, not one each"
+        )
     kept = allocation.counts(densities, sizes, keep)
     return [Target(job.pattern, size - k) for size, k in zip(sizes, kept, strict=True)]
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class _Reached(Exception):  # noqa: N818  # it is no error: the part of the forward pass that was wanted is over
-    """Ends a forward pass early."""
+class _Reached(Exception):
+    """Ends a forward pass early: no error, the part that was wanted is over."""
 
 
 @dataclass
@@ -273,7 +273,7 @@ def _arguments(model: PreTrainedModel, blocks: Sequence[nn.Module], batch: Batch
 
     try:
         for index, block in enumerate(blocks):
-            block.forward = recording(index, block.forward)  # type: ignore[method-assign]  # for the length of one call
+            block.forward = recording(index, block.forward)
         _run(model, batch)
     finally:
         for block in blocks:

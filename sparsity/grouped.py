@@ -56,7 +56,7 @@ def decide(
         for rivals in competing:
             total = sum(sets[i].count for i in rivals)
             remove = _removed(job, kind, total, sets[rivals[0]].name)
-            masks = keep_highest([lambda i=i: scores[i] for i in rivals], total - remove)
+            masks = keep_highest([_given(scores[i]) for i in rivals], total - remove)
             for i, mask in zip(rivals, masks, strict=True):
                 kept[i] = _rounded(job, sets[i], mask, scores[i])
     _refuse_nothing_left(job, sets, kept)
@@ -70,25 +70,29 @@ def decide_in_sequence(
     sets: Sequence[GroupSet],
     seeds: Sequence[tuple[int, int]],
     batches: Sequence[Batch],
-) -> Iterator[tuple[int, torch.Tensor, torch.Tensor, str | None]]:
-    """(position of a set, which groups stay, the new weight of the layer that reads them, a note).
+) -> Iterator[tuple[Slices, torch.Tensor, torch.Tensor, str | None]]:
+    """(a set, which groups stay, the new weight of the layer that reads them, a note).
 
     The weight, and zeros for what went, must be written into the model before the next is asked for.
     """
     prune_groups = job.method.prune_groups
     assert prune_groups is not None  # the caller has asked
-    by_reader = {each.reader.layer: (i, each) for i, each in enumerate(sets) if isinstance(each, Slices)}
+    by_reader = {each.reader.layer: each for each in sets if isinstance(each, Slices)}
     for step in gather.in_sequence(model, layers, batches, job.method.needs, seeds):
         for layer, statistics in step:
             if layer not in by_reader:
                 continue
-            i, each = by_reader[layer]
+            each = by_reader[layer]
             remove = _removed(job, each.kind, each.count, each.name)
             remove = each.count - _up_to_multiple(job, each, each.count - remove)
             weight, kept, note = prune_groups(layers[layer].weight, statistics, each.reader.index, remove)
             if not bool(kept.any()):
                 raise _nothing_left(job, each)
-            yield i, kept, weight, note
+            yield each, kept, weight, note
+
+
+def _given(scores: torch.Tensor) -> Callable[[], torch.Tensor]:
+    return lambda: scores
 
 
 def _removed(job: Job, kind: str, total: int, name: str) -> int:

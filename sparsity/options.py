@@ -61,7 +61,7 @@ class Axis(NamedTuple):
 AXES: dict[str, Axis] = {
     "models": Axis(str, "embedded names (bert, gpt2, bart), hub ids, checkpoint folders, random:NAME"),
     "methods": Axis(_one_of("method", METHODS), f"pruning methods: {', '.join(METHODS)}"),
-    "patterns": Axis(lambda text: str(pattern.parse(text)), f"patterns of zeros: {', '.join(pattern.PATTERNS)}"),
+    "patterns": Axis(lambda text: str(pattern.parse(text)), f"patterns of zeros: {', '.join(pattern.EXAMPLES)} …"),
     "scopes": Axis(_one_of("scope", SCOPES), f"where scores compete: {', '.join(SCOPES)}"),
     "sparsities": Axis(_sparsity, "fractions of prunable weights to remove, in [0, 1)"),
     "formats": Axis(_one_of("format", FORMATS), f"execution formats: {', '.join(FORMATS)}"),
@@ -84,6 +84,10 @@ class Options:
     """None: as many as there are physical cores."""
     documents: int = 1000
     """Documents that quality is measured on."""
+    calibration: int = 128
+    """Documents that methods which look at inputs or gradients see."""
+    multiple: int = 1
+    """The neurons that stay in a block are rounded up to a multiple of it."""
     time_per_cell: float | None = None
     """Seconds for each latency; None: what the profile says."""
 
@@ -104,7 +108,9 @@ def parse(texts: Mapping[str, str]) -> Options:
         dtype=dtype,
         device=_device(texts.get("device") or "cpu"),
         threads=_count("threads", texts["threads"]) if texts.get("threads") else None,
-        documents=_documents(texts.get("documents") or "1000"),
+        documents=_documents("documents", texts.get("documents") or "1000"),
+        calibration=_documents("calibration", texts.get("calibration") or "128"),
+        multiple=_count("multiple", texts.get("multiple") or "1"),
         time_per_cell=_seconds(texts["time-per-cell"]) if texts.get("time-per-cell") else None,
     )
 
@@ -127,8 +133,8 @@ def _seconds(text: str) -> float:
     return float(text)
 
 
-def _documents(text: str) -> int:
-    count = _count("documents", text)
+def _documents(name: str, text: str) -> int:
+    count = _count(name, text)
     if count % 2 or count < LEAST_DOCUMENTS:
-        raise BadValue(f"documents {count} is not an even number from {LEAST_DOCUMENTS}; half of them carry each label")
+        raise BadValue(f"{name} {count} is not an even number from {LEAST_DOCUMENTS}; half of them carry each label")
     return count

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from sparsity.methods.protocol import PruningMethod
+    from sparsity.models.architecture import Block
     from sparsity.tasks.batching import Batch
 
 SCOPES = ("row", "layer", "global", "erk", "owl")
@@ -43,7 +44,7 @@ class Recipe:
     method: str
     """A key of `METHODS`."""
     sparsity: float
-    """Fraction removed, in [0, 1): of the prunable weights, or of the neurons, heads or layers that the pattern names."""
+    """Fraction removed, in [0, 1): of the prunable weights, or of the groups that the pattern names."""
     pattern: str = "unstructured"
     scope: str = ""
     """One of `SCOPES`; when not given, the first that the pattern has."""
@@ -248,26 +249,25 @@ def _prune_groups(
 
     if job.method.prune_groups is not None:
         seeds = [statistics.seed for statistics in known]
-        for i, stays, weight, note in grouped.decide_in_sequence(job, model, layers, sets, seeds, batches):
-            each = sets[i]
-            settle(each, stays)
-            for part in each.parts:
-                new = weight if part is each.reader else layers[part.layer].weight
-                _write(layers[part.layer], new, masks[part.layer])
+        for mended, stays, weight, note in grouped.decide_in_sequence(job, model, layers, sets, seeds, batches):
+            settle(mended, stays)
+            reader = mended.reader.layer
+            _write(layers[reader], weight, masks[reader])
             notes += [note] if note else []
+        sources = layers  # they hold the mended weights
     else:
         for each, stays in zip(sets, grouped.decide(job, sets, sources, known), strict=True):
             settle(each, stays)
-        for layer, source, mask in zip(layers, sources, masks, strict=True):
-            _write(layer, source.weight, mask)
+    for layer, source, mask in zip(layers, sources, masks, strict=True):
+        _write(layer, source.weight, mask)
     return masks, groups, notes
 
 
-def _bypass_removed(each: GroupSet, blocks: Sequence[object], masks: Sequence[torch.Tensor]) -> None:
+def _bypass_removed(each: GroupSet, blocks: Sequence[Block], masks: Sequence[torch.Tensor]) -> None:
     if isinstance(each, WholeBlocks):
         for position, members in zip(each.blocks, each.layers, strict=True):
             if not any(bool(masks[i].any()) for i in members):
-                bypass.bypass(blocks[position].module)  # type: ignore[attr-defined]
+                bypass.bypass(blocks[position].module)
 
 
 def _write(layer: PrunableLayer, weight: torch.Tensor, mask: torch.Tensor | None = None) -> None:

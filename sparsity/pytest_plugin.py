@@ -38,6 +38,8 @@ OPTIONS = {
     "device": "cpu or cuda (cpu)",
     "threads": "threads that torch computes with (physical cores)",
     "documents": "documents that quality is measured on, even (1000)",
+    "calibration": "documents that methods which look at inputs or gradients see, even (128)",
+    "multiple": "the neurons that stay in a block are rounded up to a multiple of it (1)",
     "time-per-cell": "seconds for each latency; the profile's unless given",
 } | {name: f"comma list: {axis.help}" for name, axis in options.AXES.items()}
 """Each option with its help."""

@@ -111,7 +111,7 @@ def drop_blocks(model: PreTrainedModel, kept: Sequence[bool]) -> None:
         for index, block in enumerate(staying):
             for part in block.module.modules():  # a cache keeps keys and values by this number
                 if hasattr(part, "layer_idx"):
-                    part.layer_idx = index
+                    setattr(part, "layer_idx", index)  # noqa: B010  # no attribute that nn.Module declares
         types = getattr(model.config, "layer_types", None)
         if types is not None:
             model.config.layer_types = [types[block.index] for block in staying]

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from sparsity.tasks.batching import Batch
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -55,3 +57,27 @@ def inputs(workload: Workload, model: PreTrainedModel) -> dict[str, torch.Tensor
     if config.is_encoder_decoder:
         tensors["decoder_input_ids"] = tokens()
     return tensors
+
+
+def random_batches(model: PreTrainedModel, documents: int, length: int, batch: int) -> list[Batch]:
+    """Seeded random documents with random labels, as calibration of a model whose weights are random too.
+
+    Each `length` tokens long, or as long as the model's positions allow.
+    """
+    import torch
+
+    from sparsity.tasks.batching import Batch
+
+    config = model.config
+    shape = (documents, min(length, getattr(config, "max_position_embeddings", None) or length))
+    generator = torch.Generator().manual_seed(1)
+    tokens, decoded, labels = (torch.randint(config.vocab_size, shape, generator=generator) for _ in range(3))
+    found = []
+    for start in range(0, documents, batch):
+        part = slice(start, start + batch)
+        given = {"input_ids": tokens[part], "attention_mask": torch.ones_like(tokens[part])}
+        if config.is_encoder_decoder:
+            given["decoder_input_ids"] = decoded[part]
+        rows = list(range(*part.indices(documents)))
+        found.append(Batch(given, labels[part], rows).to(model.device))
+    return found

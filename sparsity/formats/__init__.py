@@ -1,7 +1,8 @@
 """Execution formats: how pruned weights are stored and multiplied. `FORMATS` is the list, a plain dict.
 
 A format makes of the masked dense model one that computes the same, layer by layer (`LayerWise`) or as
-a whole. A new one is one file with a `FORMAT`, and one line here. Formats know nothing of methods: they meet at the masked dense model.
+a whole. A new one is one file with a `FORMAT`, and one line here. Formats know nothing of methods:
+they meet at the masked dense model.
 """
 
 from __future__ import annotations

@@ -47,7 +47,9 @@ class Compact:
             kept.append(read if alive[each.reader.layer] else read.logical_not())  # of a block that goes: left as it is
         shrink_groups(smaller, own_layers, sets, kept)
         blocks = range(len(blocks_of(smaller)))
-        drop_blocks(smaller, [any(a for a, layer in zip(alive, layers, strict=True) if layer.block == b) for b in blocks])
+        drop_blocks(
+            smaller, [any(a for a, layer in zip(alive, layers, strict=True) if layer.block == b) for b in blocks]
+        )
         follow_config(smaller)
         return smaller
 

@@ -87,7 +87,8 @@ def _costs(weight: torch.Tensor, rest: torch.Tensor, columns: torch.Tensor) -> t
         return weight[:, single].square().sum(0) / rest.diagonal()[single]
     corners = rest[columns[:, :, None], columns[:, None, :]]  # (groups, members, members)
     parts = weight[:, columns].permute(1, 2, 0)  # (groups, members, out)
-    return (parts * torch.linalg.solve(corners, parts)).sum((1, 2))
+    costs: torch.Tensor = (parts * torch.linalg.solve(corners, parts)).sum((1, 2))
+    return costs
 
 
 METHOD = ZipLM()

@@ -163,7 +163,9 @@ def prunable_layers(model: PreTrainedModel) -> list[PrunableLayer]:
 
 def _reads_decoder(stack: Stack, path: str) -> bool:
     """Whether a matrix reads the decoder's tokens: all of a decoder do, but keys and values of the encoder's output."""
-    from_encoder = {name for attention in stack.attentions if attention.cross for name in (attention.key, attention.value)}
+    from_encoder = {
+        name for attention in stack.attentions if attention.cross for name in (attention.key, attention.value)
+    }
     return stack.decoder and path not in from_encoder
 
 

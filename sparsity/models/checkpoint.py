@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsity.errors import ModelNotLoaded, ModelNotUnderstood, Refused
-from sparsity.models.architecture import Architecture, architecture_of
+from sparsity.models.architecture import architecture_of
+from sparsity.models.families import Architecture
 
 if TYPE_CHECKING:
     import torch
@@ -127,7 +128,7 @@ def _refuse_surplus_blocks(
     reference: str, family: Architecture, model: PreTrainedModel, unexpected: Iterable[str]
 ) -> None:
     """Weights of a block that the configuration does not have: half of the model would be measured."""
-    for stack in family.stacks:
+    for stack in family.stacks or ():
         blocks = len(list(model.base_model.get_submodule(stack.path).children()))
         place = re.compile(rf"(?:^|\.){re.escape(stack.path)}\.(\d+)\.")
         surplus = {int(found[1]) for name in unexpected if (found := place.search(name)) and int(found[1]) >= blocks}

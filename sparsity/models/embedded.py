@@ -24,6 +24,8 @@ MANIFEST = FOLDER / "manifest.json"
 EVALUATION_SEED = 7
 """Seed of the evaluation documents; training never draws from it."""
 EVALUATION_DOCUMENTS = 1000
+CALIBRATION_SEED = 8
+"""Seed of the documents that pruning methods see; neither trained on nor evaluated."""
 
 
 def manifest() -> dict[str, Any]:

@@ -90,7 +90,7 @@ class Architecture:
 
     @property
     def auto_class(self) -> str:
-        """transformers' auto class for the language model."""
+        """The auto class of transformers for the language model."""
         return AUTO_CLASSES[self.objective]
 
 
@@ -169,7 +169,9 @@ _GPT2 = Architecture(
 )
 
 
-def _projections(path: str, output: str = "out_proj", heads: str | None = "num_heads", cross: bool = False) -> Attention:
+def _projections(
+    path: str, output: str = "out_proj", heads: str | None = "num_heads", cross: bool = False
+) -> Attention:
     """Four matrices inside the attention module itself."""
     q, k, v = (f"{path}.{name}_proj" for name in "qkv")
     return Attention(path, q, k, v, f"{path}.{output}", heads=heads, cross=cross)

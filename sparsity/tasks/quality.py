@@ -83,7 +83,13 @@ class Task:
 
 
 def build(
-    name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, objective: str, count: int, seed: int
+    name: str,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    objective: str,
+    count: int,
+    seed: int,
+    batch_size: int = BATCH_SIZE,
 ) -> Task:
     """The task on `count` generated reviews, half of each label, on the model's device."""
     chosen = reviews.as_dataset(reviews.balanced(count, seed))
@@ -102,7 +108,7 @@ def build(
         if pad is None:
             raise Refused("the classifier's config.json names no padding token, so documents cannot share a batch")
         examples = text_classification.encode(texts, labels, tokenizer, limit)
-    device_batches = [b.to(model.device) for b in batching.batches(examples, pad, BATCH_SIZE)]
+    device_batches = [b.to(model.device) for b in batching.batches(examples, pad, batch_size)]
     _refuse_unknown_tokens(examples, model.config.vocab_size)
     whole = max(len(e.input_ids) for e in examples) < limit
     return Task(

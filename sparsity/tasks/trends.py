@@ -100,6 +100,17 @@ def dense_knows_the_task(curve: Sequence[Point]) -> list[str]:
     return []
 
 
+def never_better_than_dense(curve: Sequence[Point]) -> list[str]:
+    """At no point is the metric better than dense beyond max(tolerance, four standard errors)."""
+    dense, broken = curve[0].scores, []
+    for point in curve[1:]:
+        gained = loss(dense, point.scores)
+        allowed = max(TOLERANCE[dense.metric], STEP_ERRORS * gained.stderr)
+        if gained.value > allowed:
+            broken.append(f"at {point.sparsity} got a gain of {gained.value:.4f}, should be at most {allowed:.4f}")
+    return broken
+
+
 def beats_random(scores: Scores, random: Sequence[Scores]) -> list[str]:
     """Better than the mean of three or more random masks of the same sparsity, by four standard errors."""
     mean = replace(random[0], numerators=np.mean([s.numerators for s in random], axis=0))
@@ -110,11 +121,11 @@ def beats_random(scores: Scores, random: Sequence[Scores]) -> list[str]:
     return []
 
 
-ANY_METHOD = (dense_knows_the_task, end_is_far_worse, end_is_at_chance)
+ANY_METHOD = (dense_knows_the_task, never_better_than_dense, end_is_far_worse, end_is_at_chance)
 """Rules for the curve of every method."""
 INFORMED = (head_is_flat, no_step_improves)
-"""Rules only for a method that looks at the weights: chance hurts from the start, and one draw of masks
-varies from step to step by more than the documents' standard errors tell."""
+"""Rules only for a method that looks at single weights: whole groups are missed from the first, chance hurts
+from the start, and one draw of masks varies from step to step by more than the documents' errors tell."""
 
 
 def broken_rules(curve: Sequence[Point], informed: bool) -> list[str]:
