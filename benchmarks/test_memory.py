@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from sparsity import execution
 from sparsity.bench import CONTROL
 from sparsity.execution import CLOSE, relative_error
 from sparsity.measure.memory import Peak, file_bytes, resident_bytes, verdict
@@ -16,6 +19,15 @@ if TYPE_CHECKING:
     from sparsity.bench import Bench
     from sparsity.cells import Recorder
     from sparsity.prune import PrunedModel
+
+
+def _convert_seconds(pruned: PrunedModel, name: str | None) -> float | None:
+    """Bringing the model into a format that changes it."""
+    if name is None or name == "dense":
+        return None
+    started = time.perf_counter()
+    execution.in_format(pruned, name)
+    return time.perf_counter() - started
 
 
 def test_forward_memory(
@@ -31,7 +43,7 @@ def test_forward_memory(
     workload: str,
 ) -> None:
     """Bytes resident, on disk, and at the peak of a forward pass; zeros in a dense tensor save nothing."""
-    record.pruned = pruned_model.counts
+    record.pruned = replace(pruned_model.counts, convert_seconds=_convert_seconds(pruned_model, record.cell.format))
     error = relative_error(forward(), expected)
     close = CLOSE[bench.options.dtype]
     assert error <= close, f"got logits off by {error:.1e} of their norm, should be at most {close} [{record.cell}]"

@@ -7,11 +7,12 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from sparsity import calibration, prune
 from sparsity import pattern as patterns
-from sparsity import prune
 from sparsity.groups import groups_of
 from sparsity.mask import pruned_count
 from sparsity.measure.memory import peak_memory
+from sparsity.methods import METHODS
 from sparsity.models.architecture import PrunableLayer, prunable_layers
 
 if TYPE_CHECKING:
@@ -43,7 +44,13 @@ def test_reaches_its_sparsity(
     pruned: prune.PrunedModel = benchmark.pedantic(run, rounds=1)  # timed, untracked
     peak = peak_memory(run, bench.options.device, warmups=0)  # tracked, untimed
     subject.current = pruned
-    record.pruned = replace(pruned.counts, seconds=took[0], extra_bytes=peak.bytes)
+    record.pruned = replace(
+        pruned.counts,
+        seconds=took[0],
+        extra_bytes=peak.bytes,
+        copy_seconds=_copy_seconds(subject),
+        forward_seconds=_forward_seconds(bench, subject, recipe),
+    )
     for axis in ("method", "pattern", "scope", "sparsity", "seed"):
         asked, got = getattr(record.cell, axis), getattr(pruned.recipe, axis)
         assert asked in (None, got), f"got {axis} {got!r}, should be {asked!r} [{record.cell}]"
@@ -55,6 +62,30 @@ def test_reaches_its_sparsity(
     whole = (recipe.pattern, recipe.scope) in (("unstructured", "layer"), ("unstructured", "global"))
     if recipe.method == "l1" and whole and recipe.sparsity == BESIDE_TORCH_AT:
         _assert_as_torch(record, bench, subject, pruned)
+
+
+def _copy_seconds(subject: Subject) -> float:
+    """Reading and writing every prunable weight once, the quickest of three."""
+    import torch
+
+    weights = [layer.weight for layer in prunable_layers(subject.workspace)]
+    places = [torch.empty_like(weight) for weight in weights]
+    took = []
+    for _ in range(3):
+        started = time.perf_counter()
+        for place, weight in zip(places, weights, strict=True):
+            place.copy_(weight)
+        took.append(time.perf_counter() - started)
+    return min(took)
+
+
+def _forward_seconds(bench: Bench, subject: Subject, recipe: prune.Recipe) -> float | None:
+    """The forward passes that the method's calibration makes, alone: block by block each is run dense, then pruned."""
+    needed = prune.needs(recipe)
+    if not needed or calibration.GRADIENTS in needed:
+        return None
+    in_sequence = METHODS[recipe.method].sequential and recipe.scope != "global"
+    return bench.calibration_seconds(subject) * (2 if in_sequence else 1)
 
 
 def _assert_exact(record: Recorder, pruned: prune.PrunedModel) -> None:

@@ -45,8 +45,15 @@ def memory_and_time(records: Sequence[Record]) -> str:
     columns = [
         ("MiB / s", lambda point: f"{mebibytes(_bytes(point))} / {number(_seconds(point), 4)}"),
         ("ratio to unpruned", lambda point: _ratios(point, found)),
+        ("operations", _operations),
     ]
     return _by_model(both, _controls(found), columns, "format")
+
+
+def _operations(point: Point) -> str:
+    """Share of the unpruned model's floating-point operations: the ratio of times if nothing else cost any."""
+    ideal = next((r.latency.ideal for r in point.records if r.latency and r.latency.ideal), None)
+    return MISSING if ideal is None else f"{1 / ideal:.2f}"
 
 
 def memory_parts(records: Sequence[Record]) -> str:
@@ -81,7 +88,7 @@ def accuracy(records: Sequence[Record]) -> str:
 
 
 def pruning_cost(records: Sequence[Record]) -> str:
-    """What pruning itself took, torch's own beside it, and the sparsity over both denominators."""
+    """What pruning itself took, beside it torch's own, the calibration passes alone, and one copy of the weights."""
     groups: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
         if record.pruned is not None and record.pruned.seconds is not None and record.cell.method != "none":
@@ -89,7 +96,7 @@ def pruning_cost(records: Sequence[Record]) -> str:
             key = (cell.model, cell.method, cell.pattern, cell.scope, cell.sparsity, cell.recovery)
             groups.setdefault(key, []).append(record)
     headers = ["model", "pruned by", "sparsity", "of prunable", "of all parameters", "s", "extra MiB"]
-    headers += ["torch s", "torch extra MiB"]
+    headers += ["torch s", "torch extra MiB", "calibration alone s", "copy s"]
     order = {name: place for place, name in enumerate(models(records))}
     keys = sorted(groups, key=lambda key: (order[str(key[0])], str(key[1:4]), key[4] or 0.0, str(key[5])))
     return markdown(headers, [_cost_row(groups[key]) for key in keys], text_columns=2)
@@ -229,4 +236,6 @@ def _cost_row(group: Sequence[Record]) -> list[str]:
         largest("extra_bytes"),
         median("torch_seconds"),
         largest("torch_extra_bytes"),
+        median("forward_seconds"),
+        median("copy_seconds"),
     ]

@@ -8,14 +8,16 @@ a time: tests are ordered by model.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sparsity import prune, record, workload
+from sparsity import gather, prune, record, workload
 from sparsity.errors import BadValue, Refused
-from sparsity.measure import gpu, latency, machine, memory, ratio
+from sparsity.measure import flops, gpu, latency, machine, memory, ratio
 from sparsity.models import embedded, hub
 from sparsity.models.architecture import architecture_of
 from sparsity.tasks import quality, trends
@@ -51,6 +53,8 @@ class Subject:
     task: quality.Task | None = None
     calibration: list[Batch] | None = None
     """What methods that look at inputs or gradients see."""
+    calibration_seconds: float | None = None
+    """What one pass over it takes."""
 
 
 @dataclass
@@ -66,6 +70,8 @@ class Bench:
     """What each recipe removed, for those that were scored."""
     dense_memory: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     """(model, workload) → (weights bytes, peak bytes) of the dense model."""
+    dense_flops: dict[tuple[str, str], int] = field(default_factory=dict)
+    """(model, workload) → floating-point operations of the dense model's forward pass."""
     noise: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     """(model, workload) → how far the dense model seemed to differ from its own copy, a fraction; the last counts."""
     models: dict[str, record.Model] = field(default_factory=dict)
@@ -158,6 +164,16 @@ class Bench:
                 subject.calibration = task.batches
         return subject.calibration
 
+    def calibration_seconds(self, subject: Subject) -> float:
+        """What one pass over the calibration documents takes by itself, up to the last block; measured once."""
+        if subject.calibration_seconds is None:
+            batches = self.calibration(subject)
+            gather.passes(subject.loaded.model, batches[:1])  # warm
+            started = time.perf_counter()
+            gather.passes(subject.loaded.model, batches)
+            subject.calibration_seconds = time.perf_counter() - started
+        return subject.calibration_seconds
+
     def quality_task(self, subject: Subject) -> quality.Task:
         """The documents of the subject's task, encoded once."""
         if subject.task is None:
@@ -229,7 +245,11 @@ class Bench:
         if control:
             floor = pair.ratio.floor
             self.noise.setdefault((subject.loaded.reference, text), []).append(floor)
-        return latency.described(pair, floor, control)
+        key = (subject.loaded.reference, text)
+        if key not in self.dense_flops:
+            self.dense_flops[key] = flops.flops(dense)
+        timed = latency.described(pair, floor, control)
+        return dataclasses.replace(timed, flops=flops.flops(own), dense_flops=self.dense_flops[key])
 
     def noise_floor(self, subject: Subject, text: str, budget: float) -> float:
         """How far the subject's dense model seems to differ from its own copy on a workload, a fraction.

@@ -34,26 +34,54 @@ class _Reached(Exception):
     """Ends a forward pass early: no error, the part that was wanted is over."""
 
 
+TOGETHER = 2048
+"""Tokens whose products are summed in one go: large products are fast, and the float64 sum is touched seldom."""
+STRIP = 512
+"""Rows of a Hessian made at a time; what lies below the diagonal is mirrored, not computed."""
+
+
 @dataclass
 class _Sums:
     """Sums over the tokens that one or more layers read."""
 
-    hessian: torch.Tensor | None = None
-    squares: torch.Tensor | None = None
+    with_hessian: bool
     tokens: int = 0
+    waiting: list[torch.Tensor] = field(default_factory=list)
+    total: torch.Tensor | None = None
+    """Of the squares, (in,), or the upper half of the Hessian, (in, in); float64."""
 
-    def add(self, x: torch.Tensor, with_hessian: bool) -> None:
+    def add(self, x: torch.Tensor) -> None:
         """x: (tokens, in)."""
+        self.tokens += len(x)
+        self.waiting.append(x)
+        if sum(map(len, self.waiting)) >= TOGETHER:
+            self._sum_up()
+
+    def _sum_up(self) -> None:
         import torch
 
-        wide = x if x.dtype == torch.float64 else x.float()
-        if with_hessian:
-            product = (wide.t() @ wide).double()
-            self.hessian = product if self.hessian is None else self.hessian.add_(product)
-        else:
-            squares = wide.square().sum(0).double()
-            self.squares = squares if self.squares is None else self.squares.add_(squares)
-        self.tokens += len(x)
+        x = torch.cat(self.waiting)
+        self.waiting = []
+        x = x if x.dtype == torch.float64 else x.float()
+        size = x.shape[1]
+        if self.total is None:
+            self.total = x.new_zeros((size, size) if self.with_hessian else (size,), dtype=torch.float64)
+        if not self.with_hessian:
+            self.total += x.square().sum(0)
+            return
+        for start in range(0, size, STRIP):
+            rows = slice(start, start + STRIP)
+            self.total[rows, start:] += x[:, rows].t() @ x[:, start:]
+
+    def finished(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(squares, Hessian where it was asked for)."""
+        if self.waiting:
+            self._sum_up()
+        assert self.total is not None  # something was added, or nobody would ask
+        if not self.with_hessian:
+            return self.total, None
+        whole = self.total.triu() + self.total.triu(1).t()
+        return whole.diagonal(), whole
 
 
 @dataclass
@@ -62,9 +90,12 @@ class _Watch:
 
     layers: Sequence[PrunableLayer]
     with_hessian: bool
+    and_stop: bool = False
+    """Whether a forward pass is over once every layer has been seen: what the last one makes is not looked at."""
     sums: dict[int, _Sums] = field(default_factory=dict)
     masks: dict[str, torch.Tensor] = field(default_factory=dict)
-    seen: list[tuple[torch.Tensor, _Sums]] = field(default_factory=list)
+    seen: dict[int, tuple[torch.Tensor, _Sums]] = field(default_factory=dict)
+    """By layer what it read of this batch."""
 
     @contextlib.contextmanager
     def on(self) -> Iterator[None]:
@@ -81,27 +112,24 @@ class _Watch:
 
     def next(self, batch: Batch) -> None:
         """The batch that the following forward pass is of."""
-        self.masks, self.seen = token_masks(batch), []
+        self.masks, self.seen = token_masks(batch), {}
 
     def _see(self, index: int, x: torch.Tensor) -> None:
-        same = next((sums for other, sums in self.seen if other is x), None)
-        if same is not None:
-            self.sums[index] = same
-            return
-        sums = self.sums.setdefault(index, _Sums())
-        sums.add(real_tokens(x, self.masks[self.layers[index].tokens], self.layers[index].name), self.with_hessian)
-        self.seen.append((x, sums))
+        sums = next((sums for other, sums in self.seen.values() if other is x), None)
+        if sums is None:
+            sums = self.sums.get(index) or _Sums(self.with_hessian)
+            sums.add(real_tokens(x, self.masks[self.layers[index].tokens], self.layers[index].name))
+        self.sums[index] = sums
+        self.seen[index] = x, sums
+        if self.and_stop and len(self.seen) == len(self.layers):
+            raise _Reached
 
     def statistics(self, seeds: Sequence[tuple[int, int]]) -> list[LayerStatistics]:
         """What was gathered, a value for each layer."""
         if missing := [layer.name for i, layer in enumerate(self.layers) if i not in self.sums]:
             raise Refused(f"no calibration batch reaches {missing[0]}, so nothing is known of its inputs")
-        found = []
-        for i, seed in enumerate(seeds):
-            sums = self.sums[i]
-            squares = sums.squares if sums.hessian is None else sums.hessian.diagonal()
-            found.append(LayerStatistics(seed, sums.tokens, squares, sums.hessian))
-        return found
+        finished = {id(sums): sums.finished() for sums in self.sums.values()}
+        return [LayerStatistics(seed, self.sums[i].tokens, *finished[id(self.sums[i])]) for i, seed in enumerate(seeds)]
 
 
 def token_masks(batch: Batch) -> dict[str, torch.Tensor]:
@@ -127,6 +155,22 @@ def check(model: PreTrainedModel) -> None:
             f"which layers of a {model.config.model_type} model read the encoder is not described, so methods that "
             "look at inputs cannot be used; l1, l2 and random can"
         )
+
+
+def passes(model: PreTrainedModel, batches: Sequence[Batch]) -> None:
+    """Forward passes up to the last block, without gathering anything: what calibration costs at least."""
+    import torch
+
+    def stop(*_: Any) -> None:
+        raise _Reached
+
+    handle = blocks_of(model)[-1].module.register_forward_hook(stop)
+    try:
+        with torch.inference_mode():
+            for batch in batches:
+                _run(model, batch)
+    finally:
+        handle.remove()
 
 
 def at_once(
@@ -235,11 +279,12 @@ def in_sequence(
         hidden = [_hidden(*each[0]) for each in calls]
         for index, (position, module) in enumerate(members):
             mine = [i for i, layer in enumerate(layers) if layer.block == position]
-            watch = _Watch([layers[i] for i in mine], HESSIAN in needs)
+            watch = _Watch([layers[i] for i in mine], HESSIAN in needs, and_stop=True)
             with watch.on(), torch.inference_mode():
                 for batch, call, states in zip(batches, calls, hidden, strict=True):
                     watch.next(batch)
-                    _replay(module, call[index], states)
+                    with contextlib.suppress(_Reached):
+                        _replay(module, call[index], states)
             yield list(zip(mine, watch.statistics([seeds[i] for i in mine]), strict=True))
             if index < len(members) - 1:
                 with torch.inference_mode():

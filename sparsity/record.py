@@ -84,6 +84,12 @@ class Pruned:
     torch_seconds: float | None = None
     """The same choice through `torch.nn.utils.prune`."""
     torch_extra_bytes: int | None = None
+    forward_seconds: float | None = None
+    """The forward passes over the calibration batches alone, as often as the method makes them."""
+    copy_seconds: float | None = None
+    """Reading and writing every prunable weight once: what no method can do without."""
+    convert_seconds: float | None = None
+    """Bringing the pruned model into its format."""
     notes: list[str] | None = None
     """What to know of it, such as singular Hessians."""
 
@@ -121,6 +127,9 @@ class Latency:
     """Median of `block_ratios` where dense began, less that where it came second."""
     forward_share: float | None = None
     """Of the wall time of the measurement, the part spent inside the two models."""
+    flops: int | None = None
+    """Floating-point operations of a pass, two for each multiply-add; zeros of a dense tensor are multiplied too."""
+    dense_flops: int | None = None
     caches: str | None = None
     """"warm", or "flushed" between calls."""
     device_seconds: float | None = None
@@ -134,6 +143,11 @@ class Latency:
     def __post_init__(self) -> None:
         _one_of("verdict", self.verdict, LATENCY_VERDICTS)
         _within(self, "pruned_seconds", "pruned_q1", "pruned_q3", "dense_seconds", "speedup", "low", "high")
+
+    @property
+    def ideal(self) -> float | None:
+        """The speedup if time went by operations alone."""
+        return self.dense_flops / self.flops if self.flops and self.dense_flops else None
 
     @property
     def withheld(self) -> bool:

@@ -21,6 +21,7 @@ COST_HEADERS = (
     "ms",
     "time ratio [95 %]",
     "time",
+    "ops",
     "weights MiB",
     "peak MiB",
     "memory",
@@ -148,14 +149,15 @@ def _chosen(cell: Cell) -> tuple[object, ...]:
     return cell.model, cell.method, cell.pattern, cell.scope, cell.sparsity, cell.seed, cell.recovery
 
 
-def _latency(latency: Latency | None) -> tuple[str, str, str, str]:
+def _latency(latency: Latency | None) -> tuple[str, str, str, str, str]:
     if latency is None:
-        return MISSING, MISSING, MISSING, MISSING
+        return MISSING, MISSING, MISSING, MISSING, MISSING
     dense = MISSING if latency.dense_seconds is None else f"{1e3 * latency.dense_seconds:.2f}"
     ratio = MISSING
     if latency.speedup and latency.low and latency.high:
         ratio = f"{1 / latency.speedup:.3f} [{1 / latency.high:.3f}, {1 / latency.low:.3f}]"
-    return dense, f"{1e3 * latency.pruned_seconds:.2f}", ratio, latency.verdict
+    share = MISSING if latency.ideal is None else f"{1 / latency.ideal:.2f}"
+    return dense, f"{1e3 * latency.pruned_seconds:.2f}", ratio, latency.verdict, share
 
 
 def _difference(quality: Quality | None) -> str:

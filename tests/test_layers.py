@@ -18,7 +18,7 @@ LEVELS: dict[str, int] = {
     "formats": 4, "prune": 4, "train_embedded": 4,
     "execution": 5, "saving": 5,
     "options": 6, "bench": 6, "summary": 6, "progress": 6, "pytest_memory": 6, "cells": 6,
-    "pytest_plugin": 7, "doctor": 7,
+    "pytest_plugin": 7, "doctor": 7, "capabilities": 7,
 }  # fmt: skip
 """A file imports from lower levels, or from its own folder; errors are for everyone."""
 LAZY = {"transformers", "datasets", "evaluate"}

@@ -11,7 +11,19 @@ from sparsity.record import Cell, Latency, Memory, NotMeasured, Pruned, Quality,
 from sparsity.summary import costs, doubts, missing, quality, text
 
 CELL = Cell("bert", "l1", "unstructured", "layer", 0.5, "dense", workload="8x64", dtype="float32")
-LATENCY = Latency(0.0125, 0.012, 0.0131, 20, "slower", dense_seconds=0.01, speedup=0.8, low=0.78125, high=0.8333333)
+LATENCY = Latency(
+    0.0125,
+    0.012,
+    0.0131,
+    20,
+    "slower",
+    dense_seconds=0.01,
+    speedup=0.8,
+    low=0.78125,
+    high=0.8333333,
+    flops=56,
+    dense_flops=100,
+)
 MEMORY = Memory(1_480_000, 2_345_678, "cpu profiler", verdict="same")
 NLL = Quality("mean_nll", 2.0, 0.1, 100, 7.389, delta=0.0123, delta_stderr=0.004, verdict="kept")
 ACCURACY = Quality("accuracy", 0.8125, 0.01, 100, delta=-0.034, delta_stderr=0.005, verdict="lost")
@@ -37,6 +49,7 @@ def test_costs_of_one_cell_are_in_one_line() -> None:
         "12.50",
         "1.250 [1.200, 1.280]",
         "slower",
+        "0.56",
         "1.41",
         "2.24",
         "same",
@@ -84,10 +97,10 @@ def test_another_choice_on_any_axis_is_another_line(change: dict[str, object]) -
 
 
 def test_costs_that_were_not_measured_are_dashes() -> None:
-    assert rows(costs([Record(CELL, latency=LATENCY)]))[0][5:] == [DASH] * 5
-    assert rows(costs([Record(CELL, memory=MEMORY)]))[0][1:5] == [DASH] * 4
-    bare = replace(LATENCY, dense_seconds=None, speedup=None)
-    assert rows(costs([Record(CELL, latency=bare)]))[0][1:5] == [DASH, "12.50", DASH, "slower"]
+    assert rows(costs([Record(CELL, latency=LATENCY)]))[0][6:] == [DASH] * 5
+    assert rows(costs([Record(CELL, memory=MEMORY)]))[0][1:6] == [DASH] * 5
+    bare = replace(LATENCY, dense_seconds=None, speedup=None, flops=None)
+    assert rows(costs([Record(CELL, latency=bare)]))[0][1:6] == [DASH, "12.50", DASH, "slower", DASH]
     assert rows(costs([Record(CELL, memory=replace(MEMORY, verdict=None))]))[0][-3] == DASH
 
 

@@ -55,7 +55,7 @@ class SparseGPT:
         assert statistics.hessian is not None  # it is in `needs`
         inverted = inverse(statistics.hessian, statistics.tokens)
         wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
-        upper = torch.linalg.cholesky(inverted.matrix, upper=True).to(wide)
+        upper = inverted.root.to(wide)
         columns = weight.to(wide).t().contiguous()  # (in, out): a column of the weight is a row here, side by side
         columns[inverted.dead] = 0
         kept = torch.ones_like(columns, dtype=torch.bool)

@@ -59,6 +59,15 @@ def test_what_is_missing_is_a_dash() -> None:
     assert tables.pruning_cost([bare]) == "", "what was removed stands beside every measurement and is no cost"
 
 
+def test_operations_stand_beside_the_ratio_that_they_would_give() -> None:
+    record = builders.latency()
+    assert record.latency is not None
+    counted = dataclasses.replace(record.latency, flops=56, dense_flops=100)
+    head, row = _cells(tables.memory_and_time([dataclasses.replace(record, latency=counted)]))
+    assert row[head.index("bert operations")] == "0.56"
+    assert _cells(tables.memory_and_time([record]))[1][-1] == "\u2013"
+
+
 def test_memory_part_by_part() -> None:
     row = _row(tables.memory_parts(RECORDS), "masked", "0.5")
     assert (row["bert weights"], row["bert peak"], row["bert disk"]) == ("5.72", "11.4", "1.53")
@@ -130,7 +139,7 @@ def test_names_cannot_break_a_table() -> None:
     record = dataclasses.replace(record, cell=dataclasses.replace(record.cell, model=evil))
     table = tables.memory_and_time([record])
     assert len(table.splitlines()) == 3
-    assert len(_cells(table)[0]) == 4
+    assert len(_cells(table)[0]) == 5
     assert "<img" not in table
 
 

@@ -1,0 +1,38 @@
+"""Floating-point operations: two for each multiply-add of a matrix product, whatever the values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from sparsity import workload
+from sparsity.bench import forward_of
+from sparsity.execution import in_format
+from sparsity.measure.flops import flops
+from sparsity.prune import Recipe, prune
+from tests import tiny
+
+
+def test_a_product_of_matrices_is_counted_exactly() -> None:
+    layer, x = nn.Linear(5, 3), torch.ones(7, 5)
+    assert flops(lambda: layer(x)) == 2 * 7 * 5 * 3
+
+
+def test_zeros_are_multiplied_like_any_number() -> None:
+    layer, x = nn.Linear(5, 3), torch.ones(7, 5)
+    layer.weight.data.zero_()
+    assert flops(lambda: layer(x)) == 2 * 7 * 5 * 3
+
+
+def test_a_call_that_multiplies_nothing_has_none() -> None:
+    assert flops(lambda: torch.ones(3) + 1) == 0
+
+
+def test_a_compact_model_makes_fewer_by_exactly_what_it_lost() -> None:
+    model: Any = tiny.model("gpt2")
+    pruned = prune(model, Recipe("l1", 0.5, "neurons"))
+    dense, compact = (flops(forward_of(each, "2x8")) for each in (model, in_format(pruned, "compact")))
+    tokens = workload.parse("2x8").batch * workload.parse("2x8").length
+    assert dense - compact == 2 * tokens * pruned.removed
