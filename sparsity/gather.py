@@ -34,6 +34,8 @@ class _Reached(Exception):
     """Ends a forward pass early: no error, the part that was wanted is over."""
 
 
+DELAY = 3.0
+"""Seconds before a progress bar appears: what is over sooner needs none."""
 TOGETHER = 2048
 """Tokens whose products are summed in one go: large products are fast, and the float64 sum is touched seldom."""
 STRIP = 512
@@ -166,7 +168,7 @@ def passes(model: PreTrainedModel, batches: Sequence[Batch]) -> None:
 
     handle = blocks_of(model)[-1].module.register_forward_hook(stop)
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             for batch in batches:
                 _run(model, batch)
     finally:
@@ -195,7 +197,7 @@ def at_once(
             mask = watch.masks[tokens_of_block[index]]
             before, after = (real_tokens(x, mask, "a block") for x in (_hidden(args, kwargs), _first(output)))
             cosine = torch.nn.functional.cosine_similarity(before.double(), after.double(), dim=-1)
-            angles[index] += torch.tensor([float(cosine.sum()), len(cosine)])
+            angles[index] += torch.tensor([float(cosine.sum()), len(cosine)], dtype=torch.float64)
         if index == len(blocks) - 1:
             raise _Reached
 
@@ -204,7 +206,7 @@ def at_once(
         for i, block in enumerate(blocks)
     ]
     try:
-        with watch.on(), torch.inference_mode():
+        with watch.on(), torch.no_grad():
             for batch in batches:
                 watch.next(batch)
                 _run(model, batch)
@@ -227,23 +229,25 @@ def gradients(
     """Mean squared gradients and saliences of every layer; the loss is that of the batches' labels."""
     import torch
     from torch.nn import functional
+    from tqdm import tqdm
 
     weights: list[Any] = [layer.module.weight for layer in layers]
-    squared = [torch.zeros_like(layer.weight) for layer in layers]
+    wide = torch.promote_types(layers[0].weight.dtype, torch.float32)  # squares of half precision would vanish
+    squared = [torch.zeros_like(layer.weight, dtype=wide) for layer in layers]
     saliences: list[list[torch.Tensor]] = [[] for _ in layers]
     asked = [weight.requires_grad for weight in weights]
     try:
         for weight in weights:
             weight.requires_grad_(True)
-        for batch in batches:
+        for batch in tqdm(batches, desc="gradients", delay=DELAY, leave=False):
             with torch.enable_grad():
                 logits = model(**batch.inputs).logits
                 counted = batch.labels != IGNORED
                 chosen = logits if logits.dim() == 2 else logits[counted]
-                loss = functional.cross_entropy(chosen.float(), batch.labels[counted])
+                loss = functional.cross_entropy(chosen.to(wide), batch.labels[counted])
                 found = torch.autograd.grad(loss, weights)
             for layer, gradient, square, salience in zip(layers, found, squared, saliences, strict=True):
-                own = gradient.t() if layer.transposed else gradient
+                own = (gradient.t() if layer.transposed else gradient).to(wide)
                 square.addcmul_(own, own, value=1 / len(batches))
                 salience.append((layer.weight * own).sum(0))
     finally:
@@ -268,28 +272,32 @@ def in_sequence(
     The caller prunes the block's layers, in the model, before it asks for the next block.
     """
     import torch
+    from tqdm import tqdm
 
     stacks: dict[int, list[tuple[int, nn.Module]]] = {}
     for position, block in enumerate(blocks_of(model)):
         stacks.setdefault(block.stack, []).append((position, block.module))
+    progress = tqdm(total=sum(map(len, stacks.values())), desc="pruning block by block", delay=DELAY, leave=False)
     for members in stacks.values():
         modules = [module for _, module in members]
-        with torch.inference_mode():
+        with torch.no_grad():
             calls = [_arguments(model, modules, batch) for batch in batches]
         hidden = [_hidden(*each[0]) for each in calls]
         for index, (position, module) in enumerate(members):
             mine = [i for i, layer in enumerate(layers) if layer.block == position]
             watch = _Watch([layers[i] for i in mine], HESSIAN in needs, and_stop=True)
-            with watch.on(), torch.inference_mode():
+            with watch.on(), torch.no_grad():
                 for batch, call, states in zip(batches, calls, hidden, strict=True):
                     watch.next(batch)
                     with contextlib.suppress(_Reached):
                         _replay(module, call[index], states)
             yield list(zip(mine, watch.statistics([seeds[i] for i in mine]), strict=True))
+            progress.update()
             if index < len(members) - 1:
-                with torch.inference_mode():
+                with torch.no_grad():
                     for i, call in enumerate(calls):
                         hidden[i] = _replay(module, call[index], hidden[i])
+    progress.close()
 
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]

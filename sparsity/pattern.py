@@ -159,7 +159,8 @@ class Block:
     def pool(self, score: torch.Tensor) -> torch.Tensor:
         """`(out / rows, in / columns)`, the sum over each tile."""
         rows, columns = score.shape
-        return score.reshape(rows // self.rows, self.rows, columns // self.columns, self.columns).sum((1, 3))
+        wide = score if score.dtype.itemsize >= 4 else score.float()  # half precision would round sums to ties
+        return wide.reshape(rows // self.rows, self.rows, columns // self.columns, self.columns).sum((1, 3))
 
     def spread(self, kept: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
         """Each unit's choice for all weights of its tile."""

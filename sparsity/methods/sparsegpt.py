@@ -56,7 +56,8 @@ class SparseGPT:
         inverted = inverse(statistics.hessian, statistics.tokens)
         wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
         upper = inverted.root.to(wide)
-        columns = weight.to(wide).t().contiguous()  # (in, out): a column of the weight is a row here, side by side
+        # (in, out): a column of the weight is a row here, side by side. Always a copy: a Conv1D stores it like this.
+        columns = weight.t().to(wide, copy=True, memory_format=torch.contiguous_format)
         columns[inverted.dead] = 0
         kept = torch.ones_like(columns, dtype=torch.bool)
         size = len(columns)
