@@ -13,9 +13,9 @@ import math
 from collections.abc import Sequence
 
 OUTLIER = 5.0
-"""M of OWL: a weight counts as an outlier when its score is more than so many times its matrix's mean."""
+"""M of OWL: a weight counts as an outlier when its score is more than so many times its block's mean."""
 SPAN = 0.08
-"""Lambda of OWL: how far a density may lie from the mean."""
+"""Lambda of OWL: the densities span twice this."""
 
 
 def erk(shapes: Sequence[tuple[int, int]], sparsity: float) -> list[float]:
@@ -39,13 +39,12 @@ def erk(shapes: Sequence[tuple[int, int]], sparsity: float) -> list[float]:
 
 
 def owl(outliers: Sequence[float], sizes: Sequence[int], sparsity: float) -> list[float]:
-    """Densities that grow with the share of outliers, within `SPAN` of the mean. (layers,), each in (0, 1].
+    """Densities that grow with the share of outliers, over a range of 2 `SPAN`. (layers,), each in [0, 1].
 
     Yin et al.: Outlier Weighed Layerwise Sparsity, ICML 2024 (arXiv 2310.05175), section 3.2.
 
     Args:
-        outliers: for each matrix, the share of its |w| x ‖x‖ above `OUTLIER` times their mean; equal
-            for the matrices of a block.
+        outliers: for each matrix, the share of the |w| x ‖x‖ of its block above `OUTLIER` times their mean.
         sizes: weights of each matrix.
         sparsity: of the whole model.
     """

@@ -117,12 +117,14 @@ def _targets(job: Job, sources: Sequence[PrunableLayer], known: Sequence[LayerSt
 
 
 def _outliers(sources: Sequence[PrunableLayer], known: Sequence[LayerStatistics]) -> list[float]:
-    """For each layer the share of outliers among |w| x input norm in its block."""
-    above: dict[int, int] = {}
-    total: dict[int, int] = {}
-    for source, statistics in zip(sources, known, strict=True):
-        worth = source.weight.float().abs() * statistics.input_norms.float()
-        count = int((worth > allocation.OUTLIER * worth.mean()).sum())
-        above[source.block] = above.get(source.block, 0) + count
-        total[source.block] = total.get(source.block, 0) + worth.numel()
-    return [above[source.block] / total[source.block] for source in sources]
+    """For each layer the share of outliers among the |w| x input norm of its block."""
+    members: dict[int, list[int]] = {}
+    for i, source in enumerate(sources):
+        members.setdefault(source.block, []).append(i)
+    shares = {}
+    for block, layers in members.items():
+        worth = [sources[i].weight.float().abs() * known[i].input_norms.float() for i in layers]
+        total = sum(each.numel() for each in worth)
+        mean = sum(float(each.sum()) for each in worth) / total
+        shares[block] = sum(int((each > allocation.OUTLIER * mean).sum()) for each in worth) / total
+    return [shares[source.block] for source in sources]

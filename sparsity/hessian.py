@@ -49,7 +49,7 @@ def inverse(hessian: torch.Tensor, tokens: int) -> Inverse:
     """
     import torch
 
-    if not bool(torch.isfinite(hessian.diagonal()).all()):
+    if not bool(torch.isfinite(hessian).all()):
         raise BadValue("the inputs of a layer are not finite, so there is no Hessian; look for NaN or overflow")
     # From the last input to the first: with H reversed = L L^T, reversing L gives an upper R with H = R R^T,
     # and R^-1 is the upper factor of the inverse. One factorisation and a triangular inverse, where inverting
@@ -82,7 +82,8 @@ def _inverse_of_upper(upper: torch.Tensor) -> torch.Tensor:
 
     size = len(upper)
     if size <= SMALL:
-        return torch.linalg.solve_triangular(upper, torch.eye(size, dtype=upper.dtype, device=upper.device), upper=True)
+        unit = torch.eye(size, dtype=upper.dtype, device=upper.device)
+        return torch.linalg.solve_triangular(upper, unit, upper=True)  # type: ignore[no-any-return]  # torch leaves it untyped
     half = size // 2
     result = torch.zeros_like(upper)
     first, second = _inverse_of_upper(upper[:half, :half]), _inverse_of_upper(upper[half:, half:])

@@ -83,7 +83,7 @@ def keep_highest_in_rows(scores: torch.Tensor, keep: int) -> torch.Tensor:
     if not 0 <= keep <= competitors:
         raise BadValue(f"cannot keep {keep} of {competitors} scores")
     mask = torch.empty_like(scores, dtype=torch.bool)
-    some = max(1, CHUNK // competitors)
+    some = max(1, CHUNK // max(1, competitors))
     choose = _by_rank if competitors <= FEW else _by_threshold
     for start in range(0, rows, some):
         part = scores[start : start + some]

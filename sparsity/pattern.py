@@ -95,7 +95,7 @@ class NM:
     @classmethod
     def parse(cls, text: str) -> NM | None:
         """`2:4`; raises `BadValue` when it would keep all or nothing."""
-        match = re.fullmatch(r"(\d{1,4}):(\d{1,4})", text)
+        match = re.fullmatch(r"([1-9][0-9]{0,5}|0):([1-9][0-9]{0,5}|0)", text)
         if not match:
             return None
         n, m = int(match[1]), int(match[2])
@@ -140,7 +140,7 @@ class Block:
     @classmethod
     def parse(cls, text: str) -> Block | None:
         """`4x1`: rows (outputs) x columns (inputs)."""
-        match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", text)
+        match = re.fullmatch(r"([1-9][0-9]{0,5}|0)x([1-9][0-9]{0,5}|0)", text)
         if not match:
             return None
         rows, columns = int(match[1]), int(match[2])
@@ -224,7 +224,7 @@ PATTERNS: dict[str, _Parses] = {
     "layers": Layers,
     "neurons+heads": Groups,
 }
-"""Every pattern by the form of its text."""
+"""Every pattern by the form of its text, the first that reads a text has it."""
 EXAMPLES = ("unstructured", "2:4", "1:4", "4x1", "16x16", "neurons", "heads", "neurons+heads", "layers")
 
 

@@ -58,7 +58,9 @@ class ZipLM:
         assert statistics.hessian is not None  # it is in `needs`
         inverted = inverse(statistics.hessian, statistics.tokens)
         rest = inverted.matrix
-        mended = weight.double().index_fill(1, inverted.dead.nonzero().flatten(), 0.0)  # what reads nothing costs nothing
+        mended = weight.double().index_fill(
+            1, inverted.dead.nonzero().flatten(), 0.0
+        )  # what reads nothing costs nothing
         kept = torch.ones(len(columns), dtype=torch.bool, device=weight.device)
         removed, at_once = 0, math.ceil(remove / ROUNDS)
         while removed < remove:
