@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 
 from sparsity import pattern
 from sparsity.errors import UnknownName
+from sparsity.formats import FORMATS
 from sparsity.methods import METHODS
 from sparsity.options import Options
 from sparsity.prune import refusal
@@ -39,14 +40,14 @@ class Grid:
     """The quality tasks of the question; None where it does not span tasks, empty where none of its own are left."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """For stochastic methods; one mask seed says little, so three."""
-    refused_too: bool = False
-    """Whether what a method refuses is a cell all the same, to be skipped with the reason."""
+    asked: frozenset[Scalar] = frozenset()
+    """The methods, patterns and formats that the command line names: these are not left out without a word."""
 
 
 EMBEDDED = ("bert", "gpt2", "bart")
 ORIGINALS = ("google-bert/bert-base-uncased", "openai-community/gpt2", "facebook/bart-base")
 STUDY_SPARSITIES = (0.1, 0.5, 0.9, 0.95, 0.99)
-MENDED = ("wanda", "sparsegpt", "taylor")
+LOOKING = ("wanda", "sparsegpt", "taylor")
 """Methods that look at inputs or gradients, for single weights."""
 GROUPS = ("neurons", "heads", "neurons+heads", "layers")
 EVERY_METHOD = tuple(name for name in METHODS if name != CONTROL)
@@ -74,7 +75,7 @@ def _smoke() -> dict[str, Grids]:
         (
             replace(base, methods=("l1", "random"), scopes=("layer", "global")),
             replace(every, patterns=("2:4", "4x1", "neurons+heads", "layers")),
-            replace(base, methods=MENDED, sparsities=(0.5,)),
+            replace(base, methods=LOOKING, sparsities=(0.5,)),
             replace(base, methods=("l1",), scopes=("erk", "owl")),
         ),
         (base, compact),
@@ -105,6 +106,7 @@ def _default() -> dict[str, Grids]:
             replace(base, methods=("sparsegpt",), sparsities=(0.5, 0.7, 0.8, 0.9)),
             replace(base, methods=("l1", "sparsegpt"), patterns=("2:4",)),
             replace(base, methods=("l2", "ziplm"), patterns=("neurons+heads",), sparsities=(0.25, 0.5)),
+            replace(base, methods=("shortgpt",), patterns=("layers",), sparsities=(0.5,)),
         ),
     )
 
@@ -118,10 +120,10 @@ def _study() -> dict[str, Grids]:
 def _full() -> dict[str, Grids]:
     """Every axis."""
     base = Grid(EMBEDDED, workloads=("1x64", "8x64"))
-    elements = replace(base, methods=("l1", "random", *MENDED), patterns=("unstructured", "4x1"))
+    elements = replace(base, methods=("l1", "random", *LOOKING), patterns=("unstructured", "4x1"))
     scopes = ("row", "layer", "global", "erk", "owl")
     groups = replace(base, methods=EVERY_METHOD, patterns=GROUPS, sparsities=(0.25, 0.5, 0.75))
-    fixed = replace(base, methods=("l1", "random", *MENDED), patterns=("2:4", "1:4", "4:8"))
+    fixed = replace(base, methods=("l1", "random", *LOOKING), patterns=("2:4", "1:4", "4:8"))
     quality = (replace(elements, scopes=scopes), fixed, replace(groups, scopes=("layer", "global")))
     performance = (
         replace(base, scopes=("layer", "global")),
@@ -160,8 +162,8 @@ def _set(grid: Grid, options: Options) -> Grid:
     asked = given.pop("tasks", None)
     if asked is not None and grid.tasks is not None:  # a question keeps to its own
         given["tasks"] = tuple(task for task in grid.tasks if task in asked)
-    told = {"methods", "patterns"} <= given.keys()
-    return replace(grid, **given, refused_too=told)  # type: ignore[arg-type]  # options.axes holds parsed tuples of each field's type
+    named = frozenset(value for axis in ("methods", "patterns", "formats") for value in given.get(axis, ()))
+    return replace(grid, **given, asked=named)  # type: ignore[arg-type]  # options.axes holds parsed tuples of each field's type
 
 
 def cells(grids: Iterable[Grid], axes: Iterable[str]) -> list[dict[str, Scalar]]:
@@ -169,14 +171,16 @@ def cells(grids: Iterable[Grid], axes: Iterable[str]) -> list[dict[str, Scalar]]
 
     Values that make no sense together are left out: the control has no sparsity but 0, no scope, and
     its weights are dense; sparsity 0 is the control's alone; a seed belongs to stochastic methods; a
-    pattern has its own scopes, and n:m its own sparsity. So is what a method refuses, unless method and
-    pattern were both asked for: then the cell is skipped with the reason.
+    pattern has its own scopes, and n:m its own sparsity. So is what a method or a format refuses, unless
+    it was asked for together with the pattern, or nothing else would be left of it: then its cells stay,
+    to be skipped with the reason.
     """
-    wanted = tuple(axes)
+    wanted, grids = tuple(axes), tuple(grids)
+    anywhere = {row[axis] for grid in grids for row in _pruned("", grid) for axis in ("method", "format")}
     found: dict[tuple[Scalar, ...], None] = {}
     for grid in grids:
         for model in grid.models:
-            rows = [_control(model), *_pruned(model, grid)]
+            rows = [_control(model), *_pruned(model, grid, anywhere)]
             if "sparsity" not in wanted and "scope" in wanted:  # a question across sparsities
                 rows = [row for row in rows if row["method"] != CONTROL and not _single(row)]
             tasks: tuple[Scalar, ...] = (None,) if grid.tasks is None else grid.tasks
@@ -203,7 +207,8 @@ def _control(model: str) -> dict[str, Scalar]:
     return {**axes, "model": model, "method": CONTROL, "sparsity": 0.0, "format": "dense"}
 
 
-def _pruned(model: str, grid: Grid) -> list[dict[str, Scalar]]:
+def _pruned(model: str, grid: Grid, anywhere: set[Scalar] | None = None) -> list[dict[str, Scalar]]:
+    """The grid's pruned cells of a model; given what is left anywhere, also the refused ones of what was asked for."""
     rows = []
     for method, text in itertools.product((m for m in grid.methods if m != CONTROL), grid.patterns):
         shape = pattern.parse(text)
@@ -213,10 +218,23 @@ def _pruned(model: str, grid: Grid) -> list[dict[str, Scalar]]:
         seeds: tuple[int | None, ...] = grid.seeds if METHODS[method].stochastic else (None,)
         asked = [s for s in grid.sparsities if s] if shape.fixed is None else [shape.fixed]
         for scope, seed, sparsity, kind in itertools.product(scopes, seeds, asked, grid.formats):
-            if grid.refused_too or not refusal(method, text, scope):
-                row: dict[str, Scalar] = {"model": model, "method": method, "pattern": text, "scope": scope}
-                rows.append({**row, "seed": seed, "sparsity": sparsity, "format": kind})
+            refused: set[Scalar] = {method} if refusal(method, text, scope) else set()
+            refused |= {kind} if FORMATS[kind].unsupported(shape, "float32", "cpu") else set()
+            if refused and (anywhere is None or not refused & _told(grid, method, text, anywhere)):
+                continue
+            row: dict[str, Scalar] = {"model": model, "method": method, "pattern": text, "scope": scope}
+            rows.append({**row, "seed": seed, "sparsity": sparsity, "format": kind})
     return rows
+
+
+def _told(grid: Grid, method: str, text: str, anywhere: set[Scalar]) -> set[Scalar]:
+    """The asked-for values whose refusal must be told: nothing is left of them, or the pattern was asked for too."""
+    told: set[Scalar] = set(grid.asked - anywhere)
+    if text in grid.asked:
+        told |= grid.asked & set(grid.formats)
+        if all(refusal(method, text, scope) for scope in pattern.parse(text).scopes):
+            told |= grid.asked & {method}
+    return told
 
 
 def identifier(cell: dict[str, Scalar]) -> str:

@@ -128,10 +128,14 @@ class _Watch:
 
     def statistics(self, seeds: Sequence[tuple[int, int]]) -> list[LayerStatistics]:
         """What was gathered, a value for each layer."""
-        if missing := [layer.name for i, layer in enumerate(self.layers) if i not in self.sums]:
-            raise Refused(f"no calibration batch reaches {missing[0]}, so nothing is known of its inputs")
+        if missing := [layer for i, layer in enumerate(self.layers) if i not in self.sums]:
+            raise _unreached(missing[0])
         finished = {id(sums): sums.finished() for sums in self.sums.values()}
         return [LayerStatistics(seed, self.sums[i].tokens, *finished[id(self.sums[i])]) for i, seed in enumerate(seeds)]
+
+
+def _unreached(layer: PrunableLayer) -> Refused:
+    return Refused(f"no calibration batch reaches {layer.name}, so nothing is known of its inputs")
 
 
 def token_masks(batch: Batch) -> dict[str, torch.Tensor]:
@@ -245,8 +249,10 @@ def gradients(
                 counted = batch.labels != IGNORED
                 chosen = logits if logits.dim() == 2 else logits[counted]
                 loss = functional.cross_entropy(chosen.to(wide), batch.labels[counted])
-                found = torch.autograd.grad(loss, weights)
+                found = torch.autograd.grad(loss, weights, allow_unused=True)
             for layer, gradient, square, salience in zip(layers, found, squared, saliences, strict=True):
+                if gradient is None:
+                    raise _unreached(layer)
                 own = (gradient.t() if layer.transposed else gradient).to(wide)
                 square.addcmul_(own, own, value=1 / len(batches))
                 salience.append((layer.weight * own).sum(0))
@@ -324,13 +330,16 @@ def _arguments(model: PreTrainedModel, blocks: Sequence[nn.Module], batch: Batch
 
         return forward
 
+    before = [block.__dict__.get("forward") for block in blocks]  # some libraries set one of their own
     try:
         for index, block in enumerate(blocks):
             block.forward = recording(index, block.forward)
         _run(model, batch)
     finally:
-        for block in blocks:
-            block.__dict__.pop("forward", None)
+        for block, own in zip(blocks, before, strict=True):
+            del block.forward
+            if own is not None:
+                block.forward = own
     return calls
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from sparsity import bypass, calibration, elements, gather, grouped, record
 from sparsity import pattern as patterns
 from sparsity.calibration import LayerStatistics
-from sparsity.errors import Refused, UnknownName
+from sparsity.errors import BadValue, Refused, UnknownName
 from sparsity.groups import GroupSet, WholeBlocks, groups_of
 from sparsity.methods import METHODS
 from sparsity.models.architecture import PrunableLayer, blocks_of, prunable_layers
@@ -179,8 +179,10 @@ def _check(recipe: Recipe, batches: Sequence[Batch]) -> None:
     if reason := refusal(recipe.method, recipe.pattern, recipe.scope):
         raise Refused(reason)
     fixed = patterns.parse(recipe.pattern).fixed
-    if fixed is not None and recipe.sparsity != fixed and METHODS[recipe.method].score is not None:
+    if fixed is not None and recipe.sparsity != fixed:
         raise Refused(f"pattern {recipe.pattern} removes {fixed:g} of the weights, not {recipe.sparsity:g}")
+    if recipe.multiple < 1:
+        raise BadValue(f"multiple {recipe.multiple} is not a whole number from 1")
     if needs(recipe) and not batches:
         who = f"method {recipe.method}" if METHODS[recipe.method].needs else f"scope {recipe.scope}"
         raise Refused(f"{who} needs calibration batches ({', '.join(sorted(needs(recipe)))}), and none were given")

@@ -263,6 +263,7 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_
     state = config.stash[STATE]
     settings = state.options
     fingerprint = machine.fingerprint(settings.device, settings.dtype, state.bench.threads())
+    fingerprint |= {"calibration documents": settings.calibration, "multiple": settings.multiple}
     floor = max((floors[-1] for floors in state.bench.noise.values()), default=None)
     noisy = None if floor is None else floor > ratio.NOISY
     run = RunPart(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sparsity.errors import BadValue, Refused
+from sparsity.positions import positions_of
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +44,7 @@ def inputs(workload: Workload, model: PreTrainedModel) -> dict[str, torch.Tensor
     import torch
 
     config = model.config
-    positions = getattr(config, "max_position_embeddings", None)
+    positions = positions_of(model)
     if positions is not None and workload.length > positions:
         raise Refused(f"workload {workload} is longer than the model's {positions} positions; choose a shorter one")
     generator = torch.Generator().manual_seed(0)
@@ -69,7 +70,7 @@ def random_batches(model: PreTrainedModel, documents: int, length: int, batch: i
     from sparsity.tasks.batching import Batch
 
     config = model.config
-    shape = (documents, min(length, getattr(config, "max_position_embeddings", None) or length))
+    shape = (documents, min(length, positions_of(model) or length))
     generator = torch.Generator().manual_seed(1)
     tokens, decoded, labels = (torch.randint(config.vocab_size, shape, generator=generator) for _ in range(3))
     found = []

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
 
 from benchmarks import axes
 from benchmarks.axes import Grid
+from sparsity import pattern as patterns
+from sparsity import prune
 from sparsity.errors import UnknownName
 from sparsity.formats import FORMATS
 from sparsity.methods import METHODS
 from sparsity.options import Options, parse
 
 PRUNED = ("model", "method", "pattern", "scope", "seed", "sparsity")
+ACROSS = ("model", "method", "pattern", "scope", "seed", "task")
+"""What a question across sparsities asks for."""
 ASKED: dict[str, list[tuple[str, ...]]] = {
     "weights": [("model",)],
     "pruning": [PRUNED],
     "latency": [(*PRUNED, "format", "workload")],
     "memory": [(*PRUNED, "format", "workload")],
-    "perplexity": [(*PRUNED, "task"), ("model", "method", "pattern", "scope", "seed", "task"), ("model", "task")],
-    "classification": [(*PRUNED, "task"), ("model", "method", "pattern", "scope", "seed", "task"), ("model", "task")],
+    "perplexity": [(*PRUNED, "task"), ACROSS, ("model", "task")],
+    "classification": [(*PRUNED, "task"), ACROSS, ("model", "task")],
 }
 """The axes that the tests of each question ask for."""
 EVERY_QUESTION = [(profile, question) for profile in axes.PROFILES for question in axes.PROFILES[profile]]
@@ -47,8 +52,15 @@ random-unstructured-layer-0.5-1-masked-1x8
 """
 
 
-def identifiers(grid: Grid, *wanted: str) -> list[str]:
-    return [axes.identifier(cell) for cell in axes.cells(grid, wanted)]
+def identifiers(grids: Grid | axes.Grids, *wanted: str) -> list[str]:
+    several = (grids,) if isinstance(grids, Grid) else grids
+    return [axes.identifier(cell) for cell in axes.cells(several, wanted)]
+
+
+def asked(question: str, **texts: str) -> list[str]:
+    """The cells of a question on BERT for these options, by the first axes that its tests ask for."""
+    grids = axes.grids(parse({"models": "bert"} | texts), question)
+    return [name.removeprefix("bert-") for name in identifiers(grids, *ASKED[question][0])]
 
 
 def test_identifiers_of_a_small_grid_are_what_they_have_always_been() -> None:
@@ -57,7 +69,7 @@ def test_identifiers_of_a_small_grid_are_what_they_have_always_been() -> None:
 
 
 def test_the_control_is_there_once_a_model_and_has_nothing_to_choose() -> None:
-    cells = axes.cells(replace(SMALL, tasks=("lm",)), axes.NAMES)
+    cells = axes.cells([replace(SMALL, tasks=("lm",))], axes.NAMES)
     control = {"method": "none", "pattern": None, "scope": None, "sparsity": 0.0, "seed": None, "format": "dense"}
     assert [cell for cell in cells if cell["method"] == "none"] == [
         {"model": model, **control, "workload": "1x8", "task": "lm"} for model in ("bert", "gpt2")
@@ -66,21 +78,21 @@ def test_the_control_is_there_once_a_model_and_has_nothing_to_choose() -> None:
 
 @pytest.mark.parametrize("methods", [(), ("none",), ("none", "l1"), ("l1", "none", "random")])
 def test_the_control_is_there_once_whatever_methods_are_asked_for(methods: tuple[str, ...]) -> None:
-    cells = axes.cells(replace(SMALL, models=("bert",), methods=methods), PRUNED)
+    cells = axes.cells([replace(SMALL, models=("bert",), methods=methods)], PRUNED)
     assert [cell["method"] for cell in cells].count("none") == 1
     assert cells[0]["method"] == "none"
     assert {cell["method"] for cell in cells} == {"none", *methods}
 
 
 def test_sparsity_0_is_the_controls_alone() -> None:
-    cells = axes.cells(SMALL, PRUNED)
+    cells = axes.cells([SMALL], PRUNED)
     assert {cell["method"] for cell in cells if not cell["sparsity"]} == {"none"}
     assert {cell["sparsity"] for cell in cells if cell["method"] != "none"} == {0.5}
 
 
 def test_only_a_stochastic_method_has_seeds() -> None:
     seeds: dict[object, set[object]] = {}
-    for cell in axes.cells(SMALL, PRUNED):
+    for cell in axes.cells([SMALL], PRUNED):
         seeds.setdefault(cell["method"], set()).add(cell["seed"])
     assert seeds == {"none": {None}, "l1": {None}, "random": {0, 1}}
 
@@ -105,40 +117,232 @@ def test_every_task_and_workload_has_its_own_cells() -> None:
     assert identifiers(one, "workload", "task") == ["1x8-lm", "1x8-classification", "2x8-lm", "2x8-classification"]
 
 
+# -- what goes together ---------------------------------------------------------------------------------
+
+
+def test_cells_of_several_grids_are_their_union_each_once_and_the_control_first() -> None:
+    one = replace(SMALL, models=("bert",), methods=("l1",), scopes=("layer",), sparsities=(0.5, 0.9))
+    other = replace(one, scopes=("layer", "global"), sparsities=(0.5,))
+    assert identifiers((one, other), "method", "scope", "sparsity") == [
+        "none-0.0",
+        "l1-layer-0.5",
+        "l1-layer-0.9",
+        "l1-global-0.5",
+    ]
+
+
+GOLDEN_PATTERNS = """
+none-0.0
+l1-unstructured-layer-0.25
+l1-unstructured-layer-0.75
+l1-unstructured-global-0.25
+l1-unstructured-global-0.75
+l1-unstructured-erk-0.25
+l1-unstructured-erk-0.75
+l1-2:4-row-0.5
+l1-1:4-row-0.75
+l1-4x1-layer-0.25
+l1-4x1-layer-0.75
+l1-4x1-global-0.25
+l1-4x1-global-0.75
+l1-4x1-erk-0.25
+l1-4x1-erk-0.75
+l1-neurons-layer-0.25
+l1-neurons-layer-0.75
+l1-neurons-global-0.25
+l1-neurons-global-0.75
+l1-layers-global-0.25
+l1-layers-global-0.75
+"""
+
+
+def test_a_pattern_has_its_own_scopes_and_n_of_m_its_own_sparsity() -> None:
+    grid = replace(
+        SMALL,
+        models=("bert",),
+        methods=("l1",),
+        patterns=("unstructured", "2:4", "1:4", "4x1", "neurons", "layers"),
+        scopes=("layer", "global", "erk"),
+        sparsities=(0.25, 0.75),
+    )
+    assert identifiers(grid, "method", "pattern", "scope", "sparsity") == GOLDEN_PATTERNS.split()
+
+
+@pytest.mark.parametrize("text", patterns.EXAMPLES)
+@pytest.mark.parametrize("scope", prune.SCOPES)
+def test_a_scope_that_the_pattern_lacks_gives_way_to_the_one_that_is_meant_when_nothing_is_said(
+    text: str, scope: str
+) -> None:
+    shape = patterns.parse(text)
+    grid = replace(SMALL, models=("bert",), methods=("l1",), patterns=(text,), scopes=(scope,), sparsities=(0.5,))
+    expected = scope if scope in shape.scopes else shape.scopes[0]
+    sparsity = shape.fixed or 0.5
+    assert identifiers(grid, "method", "scope", "sparsity") == ["none-0.0", f"l1-{expected}-{sparsity}"]
+
+
+@pytest.mark.parametrize(
+    ("scopes", "expected"),
+    [
+        (("layer", "global", "row"), ["layer", "row"]),  # chance treats all layers alike
+        (("row", "global"), ["row", "global"]),
+        (("global",), ["global"]),
+    ],
+)
+def test_chance_is_not_asked_globally_beside_layer_by_layer(scopes: tuple[str, ...], expected: list[str]) -> None:
+    grid = replace(SMALL, models=("bert",), methods=("random",), scopes=scopes, seeds=(0,))
+    assert identifiers(grid, "method", "scope") == [f"random-{scope}" for scope in expected]
+
+
+def test_what_a_method_refuses_is_left_out() -> None:
+    texts = ("unstructured", "2:4", "4x1", "neurons", "layers")
+    grid = replace(SMALL, methods=tuple(METHODS), patterns=texts, scopes=prune.SCOPES)
+    cells = axes.cells([grid], ("method", "pattern", "scope", "sparsity"))
+    pruned = {(str(c["method"]), str(c["pattern"]), str(c["scope"])) for c in cells if c["method"] != "none"}
+    assert [cell for cell in pruned if prune.refusal(*cell)] == []
+    possible = {
+        (method, text, scope)
+        for method, text in itertools.product(METHODS, texts)
+        for scope in patterns.parse(text).scopes
+        if not prune.refusal(method, text, scope)
+    }
+    chance = {("random", text, "global") for text in ("unstructured", "4x1", "neurons")}
+    assert possible - pruned == chance | {("none", "unstructured", "layer")}
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ({"methods": "ziplm,l2"}, []),
+        ({"patterns": "2:4,heads"}, []),
+        ({"methods": "ziplm,l2", "patterns": "2:4,heads", "scopes": "layer"}, ["l2-2:4-row-0.5", "ziplm-2:4-row-0.5"]),
+        ({"methods": "ziplm", "patterns": "heads", "scopes": "layer,global"}, []),  # of its scopes one is left
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, dict) else None,
+)
+def test_what_a_method_refuses_is_a_cell_only_where_method_and_pattern_were_both_asked_for(
+    texts: dict[str, str], expected: list[str]
+) -> None:
+    cells = axes.cells(axes.grids(parse({"models": "bert"} | texts), "pruning"), PRUNED)
+    pruned = [cell for cell in cells if cell["method"] != "none"]
+    assert pruned
+    triples = [(cell, prune.refusal(*(str(cell[name]) for name in ("method", "pattern", "scope")))) for cell in pruned]
+    assert sorted(axes.identifier(cell).removeprefix("bert-") for cell, reason in triples if reason) == expected
+
+
+def test_what_was_asked_for_is_not_left_out_without_a_word() -> None:
+    options = parse({"profile": "study", "models": "bert", "methods": "ziplm", "sparsities": "0.5"})
+    cells = axes.cells(axes.grids(options, "perplexity"), PRUNED)  # single weights alone in this profile
+    assert [cell["method"] for cell in cells] == ["none", "ziplm"]
+    options = parse({"profile": "study", "models": "bert", "formats": "compact", "sparsities": "0.5"})
+    found = axes.cells(axes.grids(options, "latency"), (*PRUNED, "format"))
+    assert [cell["format"] for cell in found] == ["dense", "compact"]
+
+
+def test_a_format_that_cannot_run_a_pattern_is_left_out_unless_both_were_asked_for() -> None:
+    def formats(**texts: str) -> set[tuple[object, object]]:
+        cells = axes.cells(axes.grids(parse({"models": "bert"} | texts), "latency"), (*PRUNED, "format"))
+        return {(cell["pattern"], cell["format"]) for cell in cells if cell["pattern"]}
+
+    assert formats(formats="dense,compact") == {
+        ("unstructured", "dense"), ("neurons+heads", "dense"), ("neurons+heads", "compact"),
+        ("layers", "dense"), ("layers", "compact"),
+    }  # fmt: skip
+    assert formats(formats="compact", patterns="unstructured") == {("unstructured", "compact")}
+
+
+def test_a_question_across_sparsities_leaves_out_a_pattern_with_one() -> None:
+    one = replace(SMALL, models=("bert",), patterns=("unstructured", "2:4", "layers"), tasks=("lm",), seeds=(0,))
+    assert identifiers(one, *ACROSS) == [
+        "bert-l1-unstructured-layer-lm",
+        "bert-l1-unstructured-global-lm",
+        "bert-l1-layers-global-lm",
+        "bert-random-unstructured-layer-0-lm",
+        "bert-random-layers-global-0-lm",
+    ]
+    assert "bert-l1-2:4-row-0.5-lm" in identifiers(one, *PRUNED, "task")
+
+
+def test_sparsities_are_those_of_all_grids_that_have_the_method_pattern_and_scope() -> None:
+    one = replace(SMALL, methods=("l1",), scopes=("layer",), sparsities=(0.9, 0.0, 0.5))
+    grids = (one, replace(one, scopes=("layer", "global"), sparsities=(0.1, 0.5)), replace(one, patterns=("2:4",)))
+    assert axes.sparsities(grids, "l1", "unstructured", "layer") == (0.1, 0.5, 0.9)
+    assert axes.sparsities(grids, "l1", "unstructured", "global") == (0.1, 0.5)
+    assert axes.sparsities(grids, "l1", "2:4", "row") == (0.5,)
+    assert axes.sparsities(grids, "l1", "unstructured", "row") == ()
+    assert axes.sparsities(grids, "random", "unstructured", "layer") == ()
+
+
+# -- the profiles ---------------------------------------------------------------------------------------
+
+
 def test_a_profile_has_all_questions_and_known_values() -> None:
-    assert set(axes.PROFILES) == {"smoke", "default", "study", "full"}
+    assert set(axes.PROFILES) == set(axes.TIME_PER_CELL) == {"smoke", "default", "study", "full"}
     for questions in axes.PROFILES.values():
         assert set(questions) == set(ASKED)
-        for grid in questions.values():
+        for grid in itertools.chain(*questions.values()):
             assert set(grid.methods) <= set(METHODS)
             assert set(grid.formats) <= set(FORMATS)
+            assert set(grid.scopes) <= set(prune.SCOPES)
+            assert [str(patterns.parse(text)) for text in grid.patterns] == list(grid.patterns)
             assert all(0 < sparsity < 1 for sparsity in grid.sparsities)
             assert list(grid.sparsities) == sorted(set(grid.sparsities))
+            assert not grid.asked
 
 
 @pytest.mark.parametrize(("profile", "question"), EVERY_QUESTION)
 def test_identifiers_are_unique_in_every_question_of_every_profile(profile: str, question: str) -> None:
-    grid = axes.grid(Options(profile=profile), question)
+    grids = axes.grids(Options(profile=profile), question)
     for wanted in ASKED[question]:
-        found = identifiers(grid, *wanted)
+        found = identifiers(grids, *wanted)
         assert found
         assert len(found) == len(set(found))
 
 
+@pytest.mark.parametrize(("profile", "question"), EVERY_QUESTION)
+def test_no_profile_asks_for_a_format_that_cannot_run_its_pattern(profile: str, question: str) -> None:
+    for grid in axes.PROFILES[profile][question] if "format" in ASKED[question][0] else ():
+        reasons = [
+            FORMATS[name].unsupported(patterns.parse(text), "float32", "cpu")
+            for name, text in itertools.product(grid.formats, grid.patterns)
+        ]
+        assert reasons == [None] * len(reasons)
+
+
+@pytest.mark.parametrize("profile", ["smoke", "default"])
+def test_every_method_pattern_and_scope_is_among_the_pruned_cells(profile: str) -> None:
+    cells = axes.cells(axes.grids(Options(profile=profile), "pruning"), PRUNED)
+    assert {cell["method"] for cell in cells} == set(METHODS)
+    shapes = {patterns.parse(str(cell["pattern"])) for cell in cells if cell["pattern"]}
+    assert {type(shape) for shape in shapes} == {type(patterns.parse(text)) for text in patterns.EXAMPLES}
+    assert {cell["scope"] for cell in cells} == {None, *prune.SCOPES}
+
+
 @pytest.mark.parametrize("question", ASKED)
-def test_smoke_has_at_most_40_cells_a_test_and_every_embedded_model(question: str) -> None:
-    grid = axes.grid(Options(profile="smoke"), question)
-    assert grid.models == ("bert", "gpt2", "bart")
+def test_smoke_has_at_most_40_cells_a_test_and_model_and_every_embedded_model(question: str) -> None:
+    grids = axes.grids(Options(profile="smoke"), question)
+    assert {grid.models for grid in grids} == {("bert", "gpt2", "bart")}
     for wanted in ASKED[question]:
-        assert len(axes.cells(grid, wanted)) <= 40
+        of_bert = [replace(grid, models=("bert",)) for grid in grids]
+        assert 1 <= len(axes.cells(of_bert, wanted)) <= 40
+        assert len(axes.cells(grids, wanted)) == 3 * len(axes.cells(of_bert, wanted))
 
 
 def test_study_is_the_originals_models_sparsities_and_workload() -> None:
     for question in ASKED:
-        grid = axes.grid(Options(profile="study"), question)
+        (grid,) = axes.grids(Options(profile="study"), question)
         assert [model.split("/")[1] for model in grid.models] == ["bert-base-uncased", "gpt2", "bart-base"]
         assert {0.0, *grid.sparsities} == {0.0, 0.1, 0.5, 0.9, 0.95, 0.99}
         assert grid.workloads == ("128x64",)
+        assert (grid.methods, grid.patterns) == (("l1",), ("unstructured",))
+
+
+@pytest.mark.parametrize(("profile", "seconds"), axes.TIME_PER_CELL.items())
+def test_a_latency_takes_the_profiles_time_unless_the_command_line_says_otherwise(profile: str, seconds: float) -> None:
+    assert axes.time_per_cell(Options(profile=profile)) == seconds > 0
+    assert axes.time_per_cell(Options(profile=profile, time_per_cell=7.5)) == 7.5
+
+
+# -- the command line -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("question", ASKED)
@@ -153,18 +357,102 @@ def test_the_command_line_replaces_an_axis_in_every_question(question: str) -> N
         "seeds": "5",
         "patterns": "unstructured",
     }
-    grid = axes.grid(parse(texts), question)
-    found = axes.cells(grid, (*PRUNED, "format", "workload"))
+    found = axes.cells(axes.grids(parse(texts), question), (*PRUNED, "format", "workload"))
     assert [tuple(cell.values()) for cell in found] == [
         ("gpt2", "none", None, None, None, 0.0, "dense", "3x7"),
         ("gpt2", "random", "unstructured", "layer", 5, 0.25, "masked", "3x7"),
     ]
 
 
+MEASURED_WHERE = {
+    "l1": ("pruning", "latency", "memory", "perplexity", "classification"),
+    "shortgpt": ("pruning", "latency", "memory"),  # no curve of the profile spans whole layers
+}
+"""Where a method of its own on the command line is measured in the default profile; those not named, as l1."""
+
+
+@pytest.mark.parametrize("method", axes.EVERY_METHOD)
+def test_a_method_alone_on_the_command_line_is_measured_in_the_default_profile(method: str) -> None:
+    for question in MEASURED_WHERE.get(method, MEASURED_WHERE["l1"]):
+        found = asked(question, methods=method)
+        assert found[0].startswith("none-0.0")
+        assert len(found) > 1
+        assert all(name.startswith(f"{method}-") for name in found[1:])
+
+
+def test_a_method_for_groups_is_measured_in_the_patterns_of_the_profile_that_it_can_do() -> None:
+    assert asked("pruning", methods="l2")[1:] == [
+        "l2-4x1-layer-0.5",
+        "l2-neurons+heads-layer-0.5",
+        "l2-layers-global-0.5",
+    ]
+    assert asked("latency", methods="shortgpt") == ["none-0.0-dense-8x64", "shortgpt-layers-global-0.5-compact-8x64"]
+    assert asked("perplexity", methods="ziplm") == [
+        "none-0.0-lm",
+        "ziplm-neurons+heads-layer-0.25-lm",
+        "ziplm-neurons+heads-layer-0.5-lm",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2:4", {"l1", "random", "wanda", "sparsegpt", "taylor"}),
+        ("4x1", {"l1", "l2", "random", "wanda", "taylor"}),
+        ("heads", {"l1", "l2", "random", "wanda", "taylor", "ziplm"}),
+        ("layers", {"l1", "l2", "random", "taylor", "shortgpt"}),
+    ],
+)
+def test_a_pattern_alone_on_the_command_line_is_measured_with_every_method_that_can_do_it(
+    text: str, expected: set[str]
+) -> None:
+    found = asked("pruning", patterns=text)
+    assert found[0] == "none-0.0"
+    assert {name.split("-")[0] for name in found[1:]} == expected
+    assert {name.split("-")[1] for name in found[1:]} == {text}
+
+
+def test_cells_of_n_of_m_alone_are_one_a_method_and_seed() -> None:
+    assert asked("pruning", patterns="2:4") == [
+        "none-0.0",
+        "l1-2:4-row-0.5",
+        "random-2:4-row-0-0.5",
+        "wanda-2:4-row-0.5",
+        "sparsegpt-2:4-row-0.5",
+        "taylor-2:4-row-0.5",
+    ]
+    grids = axes.grids(parse({"patterns": "2:4"}), "perplexity")
+    assert axes.cells(grids, ACROSS) == []  # one sparsity is no curve
+
+
+def test_a_scope_alone_on_the_command_line_is_that_of_every_pattern_that_has_it() -> None:
+    grids = axes.grids(parse({"scopes": "row"}), "pruning")
+    found: dict[object, set[object]] = {}
+    for cell in axes.cells(grids, PRUNED):
+        found.setdefault(cell["pattern"], set()).add(cell["scope"])
+    assert found == {
+        None: {None},
+        "unstructured": {"row"},
+        "4x1": {"row"},
+        "2:4": {"row"},
+        "neurons+heads": {"layer"},
+        "layers": {"global"},
+    }
+    assert "sparsegpt-unstructured" not in " ".join(asked("pruning", scopes="row"))
+
+
 def test_what_the_command_line_leaves_alone_is_the_profiles() -> None:
-    default = axes.grid(Options(), "latency")
-    assert axes.grid(parse({"models": "bert"}), "latency") == replace(default, models=("bert",))
-    assert axes.grid(parse({"profile": "smoke"}), "latency") != default
+    default = axes.grids(Options(), "latency")
+    assert axes.grids(parse({"models": "bert"}), "latency") == tuple(
+        replace(grid, models=("bert",)) for grid in default
+    )
+    assert axes.grids(parse({"profile": "smoke"}), "latency") != default
+
+
+def test_grids_that_the_command_line_makes_equal_are_one() -> None:
+    texts = {"patterns": "unstructured", "scopes": "layer", "sparsities": "0.5", "formats": "dense"}
+    assert len(axes.grids(Options(), "latency")) == 2
+    assert len(axes.grids(parse(texts), "latency")) == 1
 
 
 @pytest.mark.parametrize(
@@ -177,14 +465,14 @@ def test_what_the_command_line_leaves_alone_is_the_profiles() -> None:
     ],
 )
 def test_tasks_narrow_a_question_to_its_own(tasks: str, question: str, expected: tuple[str, ...] | None) -> None:
-    assert axes.grid(parse({"tasks": tasks}), question).tasks == expected
+    assert {grid.tasks for grid in axes.grids(parse({"tasks": tasks}), question)} == {expected}
 
 
 def test_a_question_of_whose_tasks_none_is_left_has_no_cell() -> None:
-    assert [axes.cells(replace(SMALL, tasks=()), wanted) for wanted in ASKED["perplexity"]] == [[], [], []]
-    assert axes.cells(replace(SMALL, tasks=None), ASKED["latency"][0])
+    assert [axes.cells([replace(SMALL, tasks=())], wanted) for wanted in ASKED["perplexity"]] == [[], [], []]
+    assert axes.cells([replace(SMALL, tasks=None)], ASKED["latency"][0])
 
 
 def test_an_unknown_profile_is_refused_with_the_known_and_the_nearest() -> None:
     with pytest.raises(UnknownName, match=r"did you mean 'smoke'\? Known: smoke, default, study, full"):
-        axes.grid(parse({"profile": "smok"}), "latency")
+        axes.grids(parse({"profile": "smok"}), "latency")

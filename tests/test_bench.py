@@ -6,6 +6,7 @@ import contextlib
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ import pytest
 import torch
 
 from sparsity import bench as benches
-from sparsity import execution, record
-from sparsity.bench import CONTROL, Bench
+from sparsity import execution, gather, prune, record, workload
+from sparsity.bench import CONTROL, Bench, Subject
 from sparsity.errors import BadValue, Refused
 from sparsity.measure import latency, machine, memory, ratio
 from sparsity.models import embedded, hub
@@ -22,10 +23,21 @@ from sparsity.options import Options
 from sparsity.prune import Recipe
 from sparsity.tasks import metrics, quality
 from tests.fake_benchmark import FakeBenchmark
+from tests.models import tiny
 
 L1, RANDOM = Recipe("l1", 0.5), Recipe("random", 0.5, seed=1)
 IMPOSSIBLE = Recipe("l1", 0.9999999)
 """Leaves whole layers without a weight."""
+CALIBRATED = (
+    Recipe("wanda", 0.5, scope="row"),
+    Recipe("sparsegpt", 0.5, "2:4"),
+    Recipe("taylor", 0.5),
+    Recipe("ziplm", 0.5, "neurons+heads"),
+    Recipe("shortgpt", 0.5, "layers"),
+    Recipe("l1", 0.5, scope="owl"),
+)
+"""What looks at inputs, gradients or blocks; the last for its scope alone."""
+BY_RECIPE = pytest.mark.parametrize("recipe", CALIBRATED, ids=lambda r: f"{r.method} {r.pattern} {r.scope}")
 
 
 @pytest.fixture(autouse=True)
@@ -72,8 +84,10 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> list[FakeTask]:
     """The tasks that were built."""
     built: list[FakeTask] = []
 
-    def build(name: str, model: Any, tokenizer: Any, objective: str, count: int, seed: int) -> FakeTask:
-        assert (objective, count) == ("causal", 20)
+    def build(
+        name: str, model: Any, tokenizer: Any, objective: str, count: int, seed: int, batch_size: int
+    ) -> FakeTask:
+        assert (objective, count, seed, batch_size) == ("causal", 20, embedded.EVALUATION_SEED, quality.BATCH_SIZE)
         built.append(FakeTask(name))
         return built[-1]
 
@@ -82,7 +96,7 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> list[FakeTask]:
 
 
 def new(**settings: Any) -> Bench:
-    return Bench(Options(threads=1, documents=20, **settings))
+    return Bench(Options(**{"threads": 1, "documents": 20, "calibration": 20} | settings))
 
 
 def state(model: Any) -> dict[str, torch.Tensor]:
@@ -154,7 +168,7 @@ def test_dense_is_bit_for_bit_what_was_loaded_after_any_pruning() -> None:
     bench = new()
     subject = bench.subject("gpt2", "lm")
     before = state(subject.loaded.model)
-    for recipe in (L1, RANDOM, Recipe("l1", 0.9, scope="global")):
+    for recipe in (L1, RANDOM, Recipe("l1", 0.9, scope="global"), *CALIBRATED):
         pruned = bench.pruned(subject, recipe)
         assert not same(before, state(pruned.model))
     with pytest.raises(Refused):
@@ -194,6 +208,162 @@ def test_a_refused_recipe_leaves_the_bench_usable(refused: Recipe) -> None:
         bench.pruned(subject, refused)
     assert subject.current is None  # the workspace may hold half of it
     assert same(expected, state(bench.pruned(subject, L1).model))
+
+
+# -- calibration ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int, int]]:
+    """(task, documents, seed, batch size) of each set of documents that is really encoded."""
+    made: list[tuple[str, int, int, int]] = []
+    build = quality.build
+
+    def counted(name: str, model: Any, tokenizer: Any, objective: str, *rest: int) -> quality.Task:
+        count, seed, batch_size = rest
+        made.append((name, count, seed, batch_size))
+        return build(name, model, tokenizer, objective, *rest)
+
+    monkeypatch.setattr(quality, "build", counted)
+    return made
+
+
+def documents(subject: Subject) -> list[list[int]]:
+    """The tokens of each calibration document, without padding."""
+    assert subject.calibration is not None
+    rows: list[list[int]] = []
+    for batch in subject.calibration:
+        for tokens, mask in zip(batch.inputs["input_ids"], batch.inputs["attention_mask"], strict=True):
+            rows.append(tokens[mask.bool()].tolist())
+    return rows
+
+
+def test_calibration_is_made_once_a_subject_and_only_for_what_needs_it(built: list[tuple[str, int, int, int]]) -> None:
+    bench = new(calibration=24)
+    subject = bench.subject("gpt2", "lm")
+    for recipe in (CONTROL, L1, RANDOM, Recipe("l2", 0.5, "neurons")):
+        bench.pruned(subject, recipe)
+    assert built == []
+    for recipe in CALIBRATED:
+        bench.pruned(subject, recipe)
+    batches = bench.calibration(subject)
+    assert bench.calibration(subject) is batches
+    assert built == [("lm", 24, embedded.CALIBRATION_SEED, benches.CALIBRATION_BATCH)]
+    assert [len(batch.documents) for batch in batches] == [8, 8, 8]
+    assert sorted(d for batch in batches for d in batch.documents) == list(range(24))
+
+
+def test_each_subject_is_calibrated_on_its_own_task(built: list[tuple[str, int, int, int]]) -> None:
+    bench = new()
+    language, classes = (bench.calibration(bench.subject("gpt2", task)) for task in ("lm", "classification"))
+    assert [name for name, *_ in built] == ["lm", "classification"]
+    assert language[0].labels.shape == language[0].inputs["input_ids"].shape
+    assert classes[0].labels.shape == (8, 1)
+    assert set(torch.cat([batch.labels for batch in classes]).flatten().tolist()) == {0, 1}
+
+
+def test_no_document_of_calibration_is_evaluated() -> None:
+    bench = Bench(Options(threads=1))  # as many as there are when nothing is said
+    subject = bench.subject("gpt2", "lm")
+    bench.calibration(subject)
+    shown = {tuple(row) for row in documents(subject)}
+    evaluated = {
+        tuple(tokens[mask.bool()].tolist())
+        for batch in bench.quality_task(subject).batches
+        for tokens, mask in zip(batch.inputs["input_ids"], batch.inputs["attention_mask"], strict=True)
+    }
+    assert (len(shown), len(evaluated)) == (128, 1000)
+    assert not shown & evaluated
+
+
+def test_random_weights_are_calibrated_on_random_tokens_without_a_tokenizer(
+    tmp_path: Path, built: list[tuple[str, int, int, int]]
+) -> None:
+    bench = new(calibration=20)
+    subject = bench.subject(f"random:{tiny.save(tmp_path, 'gpt2', 'lm')}", "lm")
+    assert subject.loaded.source == "random"
+    batches = bench.calibration(subject)
+    assert bench.calibration(subject) is batches
+    assert built == []
+    assert [len(batch.documents) for batch in batches] == [8, 8, 4]
+    assert {len(row) for row in documents(subject)} == {16}  # all that the model has; else CALIBRATION_LENGTH
+    expected = workload.random_batches(subject.loaded.model, 20, benches.CALIBRATION_LENGTH, benches.CALIBRATION_BATCH)
+    for found, wanted in zip(batches, expected, strict=True):
+        assert torch.equal(found.inputs["input_ids"], wanted.inputs["input_ids"])
+    assert bench.pruned(subject, Recipe("sparsegpt", 0.5)).counts.prunable_sparsity == 0.5
+
+
+@BY_RECIPE
+def test_what_needs_batches_is_pruned_with_those_of_the_subject(recipe: Recipe) -> None:
+    bench = new()
+    subject = bench.subject("gpt2", "lm")
+    found = state(bench.prune(subject, recipe).model)
+    dense = subject.loaded.model
+    alone = prune.prune(prune.workspace(dense), recipe, dense, bench.calibration(subject)).model
+    assert same(found, state(alone))
+    assert not same(found, state(dense))
+
+
+def test_calibration_of_a_large_model_shows_its_progress() -> None:
+    shown: list[str] = []
+
+    @contextlib.contextmanager
+    def showing() -> Iterator[None]:
+        shown.append("shown")
+        yield
+
+    bench = Bench(Options(threads=1, documents=20, calibration=20), showing=showing)
+    for reference, expected in (("gpt2", []), (str(embedded.FOLDER / "gpt2" / "lm"), ["shown"])):
+        subject = bench.subject(reference, "lm")
+        shown.clear()
+        bench.prune(subject, L1)
+        assert shown == []
+        bench.prune(subject, CALIBRATED[0])
+        assert shown == expected
+
+
+def test_a_pass_over_the_calibration_documents_is_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed: list[int] = []
+    passes = gather.passes
+
+    def counted(model: Any, batches: Any) -> None:
+        passed.append(len(batches))
+        passes(model, batches)
+
+    monkeypatch.setattr(gather, "passes", counted)
+    bench = new()
+    subject = bench.subject("gpt2", "lm")
+    before = state(subject.loaded.model)
+    seconds = bench.calibration_seconds(subject)
+    assert seconds > 0
+    assert bench.calibration_seconds(subject) == seconds
+    assert passed == [1, 3]  # warm, then all
+    assert same(before, state(subject.loaded.model))
+
+
+def test_a_recipe_has_the_runs_own_settings_and_the_patterns_own_scope() -> None:
+    assert new().recipe("l1", 0.25, "unstructured", "global", 0) == Recipe("l1", 0.25, "unstructured", "global", 0, 1)
+    found = new(multiple=8).recipe("random", 0.5, "neurons", "", 3)
+    assert found == Recipe("random", 0.5, "neurons", "layer", 3, 8)
+
+
+def test_neurons_that_stay_are_a_multiple_of_what_was_asked_for() -> None:
+    bench = new(multiple=32)
+    subject = bench.subject("gpt2", "lm")
+    pruned = bench.pruned(subject, bench.recipe("l1", 0.3, "neurons", "", 0))
+    stay = [int(mask.any(0).sum()) for layer, mask in zip(pruned.layers, pruned.masks, strict=True) if is_reader(layer)]
+    neurons = subject.loaded.model.config.n_inner or 4 * subject.loaded.model.config.n_embd
+    assert stay
+    assert [n % 32 for n in stay] == [0] * len(stay)
+    assert all(0.7 * neurons <= n < 0.7 * neurons + 32 for n in stay)
+
+
+def is_reader(layer: Any) -> bool:
+    """Whether the layer of GPT-2 reads the neurons."""
+    return str(layer.name).endswith("mlp.c_proj")
+
+
+# -- cost -----------------------------------------------------------------------------------------------
 
 
 def test_bytes_of_dense_are_measured_once_for_each_workload(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,11 +407,10 @@ def test_scores_of_two_tasks_are_two(tasks: list[FakeTask]) -> None:
     assert [task.name for task in tasks] == ["lm", "classification"]
 
 
-def test_bytes_of_dense_are_those_of_dense_whatever_format_the_workspace_is_in() -> None:
+def test_bytes_of_dense_are_those_of_dense_whatever_the_workspace_was_brought_into() -> None:
     bench, other = new(), new()
-    pruned = bench.pruned(bench.subject("gpt2", "lm"), L1)
-    with execution.in_format(pruned, "masked"):
-        found = bench.dense_bytes("gpt2", "1x4")
+    execution.in_format(bench.pruned(bench.subject("gpt2", "lm"), L1), "masked")
+    found = bench.dense_bytes("gpt2", "1x4")
     assert found == other.dense_bytes("gpt2", "1x4")
 
 
@@ -255,7 +424,27 @@ def test_what_was_removed_is_known_of_whatever_was_scored(tasks: list[FakeTask])
 def timed(bench: Bench, recipe: Recipe, *, enabled: bool = True) -> record.Latency | None:
     subject = bench.subject("gpt2", "lm")
     benchmark: Any = FakeBenchmark(enabled=enabled)
-    return bench.latency(benchmark, subject, bench.pruned(subject, recipe), "1x8", 0.2)
+    pruned = bench.pruned(subject, recipe)
+    return bench.latency(benchmark, subject, pruned, pruned.model, "1x8", 0.2)
+
+
+def test_what_is_timed_is_the_executed_model_and_what_is_judged_against_is_dense() -> None:
+    bench = new()
+    subject = bench.subject("gpt2", "lm")
+    pruned = bench.pruned(subject, Recipe("l1", 0.5, "neurons+heads"))
+    found = {}
+    for name in ("dense", "compact"):
+        benchmark: Any = FakeBenchmark()
+        executed = execution.in_format(pruned, name)
+        latency_of = bench.latency(benchmark, subject, pruned, executed, "1x8", 0.2)
+        assert latency_of is not None
+        found[name] = latency_of
+    assert found["dense"].flops == found["dense"].dense_flops == found["compact"].dense_flops
+    assert found["dense"].ideal == 1.0
+    assert found["compact"].flops is not None
+    assert found["dense"].flops is not None
+    assert 0 < found["compact"].flops < found["dense"].flops
+    assert list(bench.dense_flops) == [("gpt2", "1x8")]
 
 
 def test_the_control_gives_the_noise_floor_of_all_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LEVELS: dict[str, int] = {
     "errors": -2, "strict_json": -1,
-    "pattern": 0, "record": 0, "allocation": 0,
+    "pattern": 0, "record": 0, "allocation": 0, "positions": 0,
     "mask": 1, "calibration": 1, "hessian": 1, "bypass": 1, "models": 1, "tasks": 1, "measure": 1,
     "methods": 2, "groups": 2, "gather": 2, "workload": 2, "blueprint": 2, "distribution": 2,
     "shrink": 3, "elements": 3, "grouped": 3,

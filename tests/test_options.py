@@ -12,15 +12,21 @@ from sparsity import options, pattern, prune
 from sparsity.errors import BadValue, SparsityError, UnknownName
 from sparsity.formats import FORMATS
 from sparsity.methods import METHODS
+from sparsity.pytest_plugin import OPTIONS
 from sparsity.tasks import quality
+
+SETTINGS = ("profile", "dtype", "device", "threads", "documents", "calibration", "multiple", "time-per-cell")
+"""The options that are no axis."""
 
 
 def test_nothing_set_leaves_every_axis_to_the_profile() -> None:
     parsed = options.parse({})
-    assert parsed == options.Options("default", {}, "float32", "cpu", None, 1000)
-    assert options.parse(
-        dict.fromkeys([*options.AXES, "profile", "dtype", "device", "threads", "documents", "time-per-cell"], "")
-    ) == (parsed)
+    assert parsed == options.Options("default", {}, "float32", "cpu", None, 1000, 128, 1, None)
+    assert options.parse(dict.fromkeys([*options.AXES, *SETTINGS], "")) == parsed
+
+
+def test_every_option_of_the_command_line_is_named_above() -> None:
+    assert set(OPTIONS) == {*options.AXES, *SETTINGS}
 
 
 @pytest.mark.parametrize(
@@ -28,10 +34,10 @@ def test_nothing_set_leaves_every_axis_to_the_profile() -> None:
     [
         ("models", "bert,owner/name,./folder,random:gpt2", ("bert", "owner/name", "./folder", "random:gpt2")),
         ("methods", "random,none,l1", ("random", "none", "l1")),
-        ("patterns", "unstructured", ("unstructured",)),
-        ("scopes", "global,layer", ("global", "layer")),
+        ("patterns", ",".join(pattern.EXAMPLES), pattern.EXAMPLES),
+        ("scopes", "global,layer,row,owl,erk", ("global", "layer", "row", "owl", "erk")),
         ("sparsities", "0,0.5,.9,1e-1,0.999", (0.0, 0.5, 0.9, 0.1, 0.999)),
-        ("formats", "masked,dense", ("masked", "dense")),
+        ("formats", "masked,compact,dense", ("masked", "compact", "dense")),
         ("workloads", "8x64,1x1", ("8x64", "1x1")),
         ("tasks", "classification,lm", ("classification", "lm")),
         ("seeds", "3,0,12", (3, 0, 12)),
@@ -53,6 +59,7 @@ def test_every_axis_has_an_example_above() -> None:
         ("methods", "l1,random,l1", ("l1", "random")),
         ("sparsities", "0.5,.50,5e-1", (0.5,)),  # one value in three spellings
         ("seeds", "1,,01", (1,)),
+        ("patterns", "2:4 , 4x1,2:4", ("2:4", "4x1")),
         ("models", "gpt2, bert, gpt2", ("gpt2", "bert")),
     ],
 )
@@ -76,9 +83,12 @@ def test_settings_that_are_no_axis() -> None:
         "device": "cuda:1",
         "threads": "4",
         "documents": "20",
+        "calibration": "64",
+        "multiple": "16",
         "time-per-cell": "2.5",
     }
-    assert options.parse(texts) == options.Options("smoke", {}, "bfloat16", "cuda:1", 4, 20, 2.5)
+    assert texts.keys() == set(SETTINGS)
+    assert options.parse(texts) == options.Options("smoke", {}, "bfloat16", "cuda:1", 4, 20, 64, 16, 2.5)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +96,9 @@ def test_settings_that_are_no_axis() -> None:
     [
         ("methods", "randm", METHODS, "random"),
         ("methods", "XXXX", METHODS, None),
-        ("patterns", "unstructred", pattern.PATTERNS, "unstructured"),
+        ("patterns", "unstructred", pattern.EXAMPLES, "unstructured"),
+        ("patterns", "neuron", pattern.EXAMPLES, "neurons"),
+        ("patterns", "2-4", pattern.EXAMPLES, "2:4"),
         ("scopes", "layers", prune.SCOPES, "layer"),
         ("formats", "mask", FORMATS, "masked"),
         ("tasks", "clasification", quality.TASKS, "classification"),
@@ -113,7 +125,10 @@ def test_an_unknown_name_is_refused_with_the_known_ones_and_the_nearest(
         *(("workloads", text) for text in ("8x", "0x64", "x", "x64", "8", "8x0", "8X64", "8x64x2", "-8x64", "8.0x64")),
         *(("seeds", text) for text in ("-1", "1.0", "one", "0x1", "²", "9" * 5000)),
         *(("threads", text) for text in ("0", "-1", "2.0", "two", "9" * 5000)),
+        *(("patterns", text) for text in ("4:4", "0:4", "1:5000", "1x1", "0x4", "heads+neurons", "layers+heads")),
         *(("documents", text) for text in ("0", "7", "18", "-2", "1e3", "9" * 5000)),
+        *(("calibration", text) for text in ("0", "21", "18", "-2", "all", "9" * 5000)),
+        *(("multiple", text) for text in ("0", "-8", "2.0", "eight", "9" * 5000)),
         *(("time-per-cell", text) for text in ("0", "0.0", "-1", "1e3", "nan", "2s", ".5", "9" * 5000)),
         *(("device", text) for text in ("cuda:", "cuda:x", "cpu:cuda", "CUDA", "cuda:-1", "cuda:" + "9" * 5000)),
         *((name, ",") for name in options.AXES),
@@ -139,13 +154,14 @@ ALMOST_RIGHT = st.one_of(
     st.from_regex(r"[0-9a-z.:x,\- ]{0,12}", fullmatch=True),
     st.floats().map(str),
     st.integers().map(str),
-    st.tuples(st.integers(), st.integers()).map(lambda pair: f"{pair[0]}x{pair[1]}"),
+    st.tuples(st.integers(), st.sampled_from("x:"), st.integers()).map(lambda each: "".join(map(str, each))),
+    st.lists(st.sampled_from(pattern.GROUP_KINDS), min_size=1, max_size=3).map("+".join),
 )
 
 
 @settings(deadline=None)  # a busy machine is no failure
 @given(
-    st.sampled_from([*options.AXES, "profile", "dtype", "device", "threads", "documents", "time-per-cell"]),
+    st.sampled_from([*options.AXES, *SETTINGS]),
     ALMOST_RIGHT,
 )
 def test_any_text_is_read_or_refused_and_nothing_else(name: str, text: str) -> None:
@@ -159,8 +175,11 @@ def test_any_text_is_read_or_refused_and_nothing_else(name: str, text: str) -> N
     assert all(int(seed) >= 0 for seed in parsed.axes.get("seeds", ()))
     assert all(values for values in parsed.axes.values())
     assert parsed.threads is None or parsed.threads >= 1
-    assert parsed.documents >= 20
-    assert parsed.documents % 2 == 0
+    assert parsed.multiple >= 1
+    for count in (parsed.documents, parsed.calibration):
+        assert count >= 20
+        assert count % 2 == 0
+    assert all(str(pattern.parse(str(text))) == text for text in parsed.axes.get("patterns", ()))
 
 
 @settings(deadline=None)  # a busy machine is no failure

@@ -255,6 +255,7 @@ from sparsity.pytest_plugin import run_options
 def test_sees(pytestconfig):
     options = run_options(pytestconfig)
     print("sees:", options.profile, sorted(options.axes.items()), options.threads, options.documents)
+    print("calibrates:", options.calibration, options.multiple)
 """
 
 
@@ -270,7 +271,36 @@ def test_options_come_from_the_ini_file_and_the_command_line_wins(
 @pytest.mark.parametrize(
     ("arguments", "ini", "expected"),
     [
-        (["--methods=l1,randm"], "", ["method 'randm'", "did you mean 'random'?", "Known: none, l1, random"]),
+        ([], "", "128 1"),
+        ([], "sparsity_calibration = 64\nsparsity_multiple = 16", "64 16"),
+        (["--calibration=24", "--multiple=8"], "sparsity_calibration = 64\nsparsity_multiple = 16", "24 8"),
+    ],
+)
+def test_calibration_and_multiple_come_from_both_as_well(
+    pytester: pytest.Pytester, run: Callable[..., pytest.RunResult], arguments: list[str], ini: str, expected: str
+) -> None:
+    pytester.makeini(f"[pytest]\n{ini}")
+    lines = run(*arguments, "-s", test_sees=SEES).outlines
+    assert [line for line in lines if "calibrates:" in line] == [f"calibrates: {expected}"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ini", "expected"),
+    [
+        (
+            ["--methods=l1,randm"],
+            "",
+            ["method 'randm'", "did you mean 'random'?", "Known: none, l1, l2, random, wanda"],
+        ),
+        (
+            ["--patterns=2:4,head"],
+            "",
+            ["pattern 'head'", "did you mean 'heads'?", "Known: unstructured, 2:4, 1:4, 4x1"],
+        ),
+        (["--patterns=4:4"], "", ["pattern '4:4'", "0 < n < m"]),
+        (["--scopes=rows"], "", ["scope 'rows'", "did you mean 'row'?", "Known: row, layer, global, erk, owl"]),
+        (["--calibration=21"], "", ["calibration 21 is not an even number from 20"]),
+        (["--multiple=0"], "", ["multiple '0' is not a whole number from 1"]),
         (["--sparsities=0.5,1.5"], "", ["sparsity 1.5 is outside [0, 1)"]),
         (["--workloads=8x"], "", ["workload '8x' is not BATCHxLENGTH, such as 8x64"]),
         ([], "sparsity_dtype = float23", ["dtype 'float23'", "did you mean 'float32'?", "Known: float32, bfloat16"]),
@@ -357,8 +387,9 @@ def test_looking_at_the_suite_imports_no_torch_and_loads_no_model(
     result = pytester.runpytest_subprocess(argument)
     assert result.ret == 0
     assert [line for line in result.outlines if line.startswith("imported:")] == ["imported:"]
-    (told,) = {"--collect-only": ["*test_cell?also gone?*"], "--help": ["*--sparsities=*"]}[argument]
-    result.stdout.fnmatch_lines([told])
+    told = {"--collect-only": ["test_cell?also gone?"], "--help": ["--sparsities=", "--calibration=", "--multiple="]}
+    for each in told[argument]:
+        result.stdout.fnmatch_lines([f"*{each}*"])
 
 
 # -- while it runs ---------------------------------------------------------------------------------------

@@ -1,12 +1,16 @@
-"""Workloads: parsing, and inputs that are the same every time and fit the model."""
+"""Workloads: parsing, and inputs and random documents that are the same every time and fit the model."""
 
 from __future__ import annotations
+
+import contextlib
 
 import pytest
 import torch
 
 from sparsity import workload
 from sparsity.errors import BadValue, Refused
+from sparsity.prune import Recipe, prune
+from sparsity.tasks.batching import Batch
 from tests import tiny
 
 
@@ -37,3 +41,70 @@ def test_inputs_are_real_tokens_of_the_model_and_always_the_same(family: str) ->
 def test_more_positions_than_the_model_has_are_refused() -> None:
     with pytest.raises(Refused, match="1x33 is longer than the model's 32 positions"):
         workload.inputs(workload.parse("1x33"), tiny.model("gpt2"))
+
+
+def rows(found: list[Batch]) -> list[list[int]]:
+    return [tokens for batch in found for tokens in batch.inputs["input_ids"].tolist()]
+
+
+@pytest.mark.parametrize("family", tiny.DESCRIBED)
+def test_random_documents_are_real_tokens_of_the_model_and_always_the_same(family: str) -> None:
+    model = tiny.model(family)
+    found, again = (workload.random_batches(model, 10, 7, 4) for _ in range(2))
+    assert [batch.documents for batch in found] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    for batch, same in zip(found, again, strict=True):
+        tensors = batch.inputs | {"labels": batch.labels}
+        assert {tuple(tensor.shape) for tensor in tensors.values()} == {(len(batch.documents), 7)}
+        assert ("decoder_input_ids" in batch.inputs) == model.config.is_encoder_decoder
+        assert all(
+            torch.equal(tensor, (same.inputs | {"labels": same.labels})[name]) for name, tensor in tensors.items()
+        )
+        assert batch.inputs["attention_mask"].all()
+        assert all(0 <= tensor.min() <= tensor.max() < tiny.VOCABULARY for tensor in tensors.values())
+    assert len({tuple(row) for row in rows(found)}) == 10
+
+
+def test_labels_of_random_documents_are_not_their_tokens() -> None:
+    (batch,) = workload.random_batches(tiny.model("bart"), 4, 16, 4)
+    given = [*batch.inputs.values(), batch.labels]
+    assert not any(torch.equal(a, b) for i, a in enumerate(given) for b in given[:i])
+
+
+@pytest.mark.parametrize(("length", "expected"), [(7, 7), (32, 32), (33, 32), (512, 32)])
+def test_random_documents_are_no_longer_than_the_model_bears(length: int, expected: int) -> None:
+    model = tiny.model("gpt2")
+    (batch,) = workload.random_batches(model, 2, length, 8)
+    assert batch.inputs["input_ids"].shape == (2, expected)
+    assert model(**batch.inputs).logits.isfinite().all()
+
+
+def test_random_documents_of_a_model_without_a_last_position_have_the_length_asked_for() -> None:
+    (batch,) = workload.random_batches(tiny.model("t5"), 2, 50, 8)
+    assert batch.inputs["input_ids"].shape == (2, 50)
+
+
+def test_random_documents_are_the_same_however_they_are_batched() -> None:
+    model = tiny.model("bert")
+    assert rows(workload.random_batches(model, 10, 7, 3)) == rows(workload.random_batches(model, 10, 7, 10))
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("method", ["wanda", "sparsegpt", "taylor"])
+def test_random_documents_are_calibration(method: str, family: str) -> None:
+    model = tiny.model(family)
+    pruned = prune(model, Recipe(method, 0.5), batches=workload.random_batches(model, 8, 9, 4))
+    assert pruned.counts.prunable_sparsity == 0.5
+
+
+@pytest.mark.parametrize("family", tiny.DESCRIBED)
+def test_the_longest_forward_pass_that_is_not_refused_runs(family: str) -> None:
+    model = tiny.model(family)
+    longest = 0
+    for length in range(30, 37):
+        with contextlib.suppress(Refused):
+            inputs = workload.inputs(workload.parse(f"1x{length}"), model)
+            assert model(**inputs).logits.shape[:2] == (1, length)
+            longest = length
+    assert longest >= 32
+    for batch in workload.random_batches(model, 2, longest, 2):
+        assert model(**batch.inputs).logits.isfinite().all()

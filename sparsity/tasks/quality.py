@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from sparsity import record
 from sparsity.errors import Refused
+from sparsity.positions import positions_of
 from sparsity.tasks import batching, language_modeling, metrics, reviews, text_classification
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def _perplexity(scores: Scores) -> float | None:
 
 
 def _token_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    positions = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
+    positions = positions_of(model) or tokenizer.model_max_length
     limit = int(min(positions, tokenizer.model_max_length))
     if limit < LEAST_POSITIONS:
         raise Refused(f"the model has {limit} positions, too few for a document (at least {LEAST_POSITIONS})")

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from sparsity.errors import ModelNotLoaded, ModelNotUnderstood, Refused
 from sparsity.models import hub
+from sparsity.models.families import ARCHITECTURES
 from tests.models import tiny
 from tests.models.hub_server import HubServer, use_hub
 
@@ -190,10 +191,10 @@ def test_a_config_that_makes_no_model_is_refused(
 
 @PREFIXES
 def test_an_unknown_family_is_refused_by_name(tmp_path: Path, door: Callable[[str], object], prefix: str) -> None:
-    tiny.edit_json(tiny.save(tmp_path, "bert", "lm") / "config.json", model_type="roberta")
+    tiny.edit_json(tiny.save(tmp_path, "bert", "lm") / "config.json", model_type="vit")
     message = tiny.refusal(ModelNotUnderstood, lambda: door(f"{prefix}{tmp_path}"))
-    assert message.startswith(f"{prefix}{tmp_path}: models of type 'roberta' are not understood")
-    assert "bert, gpt2, bart" in message
+    assert message.startswith(f"{prefix}{tmp_path}: models of type 'vit' are not understood")
+    assert f"Described are {', '.join(ARCHITECTURES)};" in message
 
 
 def test_a_config_without_a_family_is_refused(tmp_path: Path, door: Callable[[str], object]) -> None:
@@ -378,7 +379,7 @@ def test_checking_brings_the_whole_checkpoint(tmp_path: Path, server: HubServer)
 
 def test_only_the_config_of_a_model_that_is_not_understood_is_downloaded(tmp_path: Path, server: HubServer) -> None:
     server.repositories[NAME] = tiny.save(tmp_path / "served", "bert", "lm")
-    tiny.edit_json(tmp_path / "served" / "config.json", model_type="roberta")
+    tiny.edit_json(tmp_path / "served" / "config.json", model_type="vit")
     assert tiny.refusal(ModelNotUnderstood, lambda: hub.check(NAME)).startswith(f"{NAME}: ")
     assert server.fetched() == {"config.json"}
 

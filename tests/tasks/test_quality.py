@@ -40,6 +40,35 @@ def test_the_manifest_tells_the_truth(name: str, task: str) -> None:
     )
 
 
+@pytest.mark.parametrize("task", quality.TASKS)
+def test_documents_are_the_same_in_batches_of_any_size(task: str) -> None:
+    loaded = hub.load("bart", task, torch.float32, CPU)
+    found: dict[int, list[list[int]]] = {}
+    scores = {}
+    for size in (8, 20, quality.BATCH_SIZE):
+        data = quality.build(task, loaded.model, loaded.tokenizer(), "infilling", 44, FRESH_SEED, size)
+        counts = [len(batch.documents) for batch in data.batches]
+        assert counts == [size] * (44 // size) + [44 % size]
+        found[size] = documents(data)
+        scores[size] = data.evaluate(loaded.model)
+    assert found[8] == found[20] == found[quality.BATCH_SIZE]
+    np.testing.assert_allclose(scores[8].numerators, scores[quality.BATCH_SIZE].numerators, rtol=1e-4)
+
+
+def test_without_a_size_batches_are_as_large_as_evaluation_bears() -> None:
+    _, data = task_of("bert", "lm", 200, FRESH_SEED)
+    assert [len(batch.documents) for batch in data.batches] == [128, 72]
+
+
+def documents(data: quality.Task) -> list[list[int]]:
+    """The tokens of each document in order, without padding."""
+    rows: dict[int, list[int]] = {}
+    for batch in data.batches:
+        shown = zip(batch.documents, batch.inputs["input_ids"], batch.inputs["attention_mask"], strict=True)
+        rows |= {index: tokens[mask.bool()].tolist() for index, tokens, mask in shown}
+    return [rows[index] for index in range(len(rows))]
+
+
 def test_gpt2_stands_above_its_exact_floor_and_near_it() -> None:
     loaded, data = task_of("gpt2", "lm", 500, FRESH_SEED)
     scores = data.evaluate(loaded.model)

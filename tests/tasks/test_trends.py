@@ -60,6 +60,47 @@ def test_a_flat_curve_is_caught(metric: str) -> None:
     assert sum(sentence.startswith("not so: end is far worse") for sentence in broken) == 2, broken
 
 
+@BY_METRIC
+@pytest.mark.parametrize("position", [1, 3, 5])
+@pytest.mark.parametrize("informed", [True, False])
+def test_a_point_better_than_dense_is_caught_whatever_the_method(metric: str, position: int, informed: bool) -> None:
+    values = list(GOOD[metric])
+    values[position] = values[0] + (0.04 if metric == "accuracy" else -0.1)
+    broken = trends.broken_rules(curve(metric, tuple(values)), informed)
+    gained = "0.0400" if metric == "accuracy" else "0.1000"
+    expected = f"not so: never better than dense: at {SPARSITIES[position]} got a gain of {gained}, should be at most "
+    assert [sentence for sentence in broken if sentence.startswith(expected)], broken
+
+
+@BY_METRIC
+def test_a_gain_over_dense_within_the_tolerance_is_chance(metric: str) -> None:
+    values = list(GOOD[metric])
+    values[1] = values[0] + (0.009 if metric == "accuracy" else -0.019)
+    assert trends.never_better_than_dense(curve(metric, tuple(values))) == []
+    values[1] = values[0] + (0.04 if metric == "accuracy" else -0.021)
+    assert len(trends.never_better_than_dense(curve(metric, tuple(values)))) == 1
+
+
+def test_a_gain_over_dense_within_four_standard_errors_is_chance() -> None:
+    """Some documents got better and some worse, so the difference of their counts says little."""
+    dense = accuracy(0.5)
+    for better, worse, count in ((240, 200, 0), (260, 160, 1)):  # errors of 0.021 and 0.020: gains of 0.04 and 0.10
+        right = dense.numerators.copy()
+        right[500 : 500 + better] = 1
+        right[:worse] = 0
+        scores = Scores("accuracy", metrics.ratio(right, dense.denominators), right, dense.denominators)
+        found = trends.never_better_than_dense([trends.Point(0.0, dense), trends.Point(0.5, scores)])
+        assert len(found) == count, found
+
+
+@BY_METRIC
+def test_a_curve_that_recovers_yet_never_beats_dense_breaks_no_rule_of_every_method(metric: str) -> None:
+    values = list(GOOD[metric])
+    values[3], values[6] = values[6], values[3]
+    broken = trends.broken_rules(curve(metric, tuple(values)), informed=False)
+    assert broken == []
+
+
 def test_a_curve_at_chance_from_the_start_is_caught() -> None:
     broken = trends.broken_rules(curve("accuracy", tuple(0.5 for _ in SPARSITIES)), informed=True)
     assert any(s.startswith("not so: dense knows the task: dense got accuracy 0.500") for s in broken), broken
