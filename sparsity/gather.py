@@ -16,13 +16,13 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sparsity.calibration import HESSIAN, INFLUENCE, LayerStatistics
 from sparsity.errors import Refused
 from sparsity.models.architecture import PrunableLayer, architecture_for, blocks_of
 from sparsity.tasks.batching import IGNORED, Batch
+from sparsity.watch import Reached, Watch, real_tokens, unreached
 
 if TYPE_CHECKING:
     import torch
@@ -30,128 +30,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class _Reached(Exception):
-    """Ends a forward pass early: no error, the part that was wanted is over."""
-
-
 DELAY = 3.0
 """Seconds before a progress bar appears: what is over sooner needs none."""
-TOGETHER = 2048
-"""Tokens whose products are summed in one go: large products are fast, and the float64 sum is touched seldom."""
-STRIP = 512
-"""Rows of a Hessian made at a time; what lies below the diagonal is mirrored, not computed."""
-
-
-@dataclass
-class _Sums:
-    """Sums over the tokens that one or more layers read."""
-
-    with_hessian: bool
-    tokens: int = 0
-    waiting: list[torch.Tensor] = field(default_factory=list)
-    total: torch.Tensor | None = None
-    """Of the squares, (in,), or the upper half of the Hessian, (in, in); float64."""
-
-    def add(self, x: torch.Tensor) -> None:
-        """x: (tokens, in)."""
-        self.tokens += len(x)
-        self.waiting.append(x)
-        if sum(map(len, self.waiting)) >= TOGETHER:
-            self._sum_up()
-
-    def _sum_up(self) -> None:
-        import torch
-
-        x = torch.cat(self.waiting)
-        self.waiting = []
-        x = x if x.dtype == torch.float64 else x.float()
-        size = x.shape[1]
-        if self.total is None:
-            self.total = x.new_zeros((size, size) if self.with_hessian else (size,), dtype=torch.float64)
-        if not self.with_hessian:
-            self.total += x.square().sum(0)
-            return
-        for start in range(0, size, STRIP):
-            rows = slice(start, start + STRIP)
-            self.total[rows, start:] += x[:, rows].t() @ x[:, start:]
-
-    def finished(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(squares, Hessian where it was asked for)."""
-        if self.waiting:
-            self._sum_up()
-        assert self.total is not None  # something was added, or nobody would ask
-        if not self.with_hessian:
-            return self.total, None
-        whole = self.total.triu() + self.total.triu(1).t()
-        return whole.diagonal(), whole
-
-
-@dataclass
-class _Watch:
-    """Hooks on layers that sum what they read. Layers that read one tensor (query, key, value) share its sums."""
-
-    layers: Sequence[PrunableLayer]
-    with_hessian: bool
-    and_stop: bool = False
-    """Whether a forward pass is over once every layer has been seen: what the last one makes is not looked at."""
-    sums: dict[int, _Sums] = field(default_factory=dict)
-    masks: dict[str, torch.Tensor] = field(default_factory=dict)
-    seen: dict[int, tuple[torch.Tensor, _Sums]] = field(default_factory=dict)
-    """By layer what it read of this batch."""
-
-    @contextlib.contextmanager
-    def on(self) -> Iterator[None]:
-        """The hooks, for as long as the block lasts."""
-        handles = [
-            layer.module.register_forward_pre_hook(lambda _, args, i=i: self._see(i, args[0]))
-            for i, layer in enumerate(self.layers)
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def next(self, batch: Batch) -> None:
-        """The batch that the following forward pass is of."""
-        self.masks, self.seen = token_masks(batch), {}
-
-    def _see(self, index: int, x: torch.Tensor) -> None:
-        sums = next((sums for other, sums in self.seen.values() if other is x), None)
-        if sums is None:
-            sums = self.sums.get(index) or _Sums(self.with_hessian)
-            sums.add(real_tokens(x, self.masks[self.layers[index].tokens], self.layers[index].name))
-        self.sums[index] = sums
-        self.seen[index] = x, sums
-        if self.and_stop and len(self.seen) == len(self.layers):
-            raise _Reached
-
-    def statistics(self, seeds: Sequence[tuple[int, int]]) -> list[LayerStatistics]:
-        """What was gathered, a value for each layer."""
-        if missing := [layer for i, layer in enumerate(self.layers) if i not in self.sums]:
-            raise _unreached(missing[0])
-        finished = {id(sums): sums.finished() for sums in self.sums.values()}
-        return [LayerStatistics(seed, self.sums[i].tokens, *finished[id(self.sums[i])]) for i, seed in enumerate(seeds)]
-
-
-def _unreached(layer: PrunableLayer) -> Refused:
-    return Refused(f"no calibration batch reaches {layer.name}, so nothing is known of its inputs")
-
-
-def token_masks(batch: Batch) -> dict[str, torch.Tensor]:
-    """Which positions hold text, (B, T) boolean, by `PrunableLayer.tokens`."""
-    own = batch.inputs["attention_mask"].bool()
-    decoder = batch.inputs.get("decoder_input_ids")
-    shown = own if decoder is None else batch.labels != IGNORED
-    return {"own": own, "decoder": shown}
-
-
-def real_tokens(x: torch.Tensor, mask: torch.Tensor, name: str) -> torch.Tensor:
-    """The rows of a layer's input that are text: (tokens, in) of (B, T, in) or (B * T, in)."""
-    rows = x.reshape(-1, x.shape[-1])
-    if len(rows) != mask.numel():
-        raise Refused(f"{name} reads {len(rows)} positions where the batch has {mask.numel()}, so it is not calibrated")
-    return rows[mask.reshape(-1)]
 
 
 def check(model: PreTrainedModel) -> None:
@@ -168,7 +48,7 @@ def passes(model: PreTrainedModel, batches: Sequence[Batch]) -> None:
     import torch
 
     def stop(*_: Any) -> None:
-        raise _Reached
+        raise Reached
 
     handle = blocks_of(model)[-1].module.register_forward_hook(stop)
     try:
@@ -193,7 +73,7 @@ def at_once(
 
     blocks = [block.module for block in blocks_of(model)]
     angles = [torch.zeros(2, dtype=torch.float64) for _ in blocks] if INFLUENCE in needs else []
-    watch = _Watch(layers, with_hessian=False)
+    watch = Watch(layers, with_hessian=False)
     tokens_of_block = {layer.block: layer.tokens for layer in layers}
 
     def measure(index: int, args: Any, kwargs: Any, output: Any) -> None:
@@ -203,7 +83,7 @@ def at_once(
             cosine = torch.nn.functional.cosine_similarity(before.double(), after.double(), dim=-1)
             angles[index] += torch.tensor([float(cosine.sum()), len(cosine)], dtype=torch.float64)
         if index == len(blocks) - 1:
-            raise _Reached
+            raise Reached
 
     handles = [
         block.register_forward_hook(lambda _, args, kwargs, out, i=i: measure(i, args, kwargs, out), with_kwargs=True)
@@ -252,7 +132,7 @@ def gradients(
                 found = torch.autograd.grad(loss, weights, allow_unused=True)
             for layer, gradient, square, salience in zip(layers, found, squared, saliences, strict=True):
                 if gradient is None:
-                    raise _unreached(layer)
+                    raise unreached(layer)
                 own = (gradient.t() if layer.transposed else gradient).to(wide)
                 square.addcmul_(own, own, value=1 / len(batches))
                 salience.append((layer.weight * own).sum(0))
@@ -291,11 +171,11 @@ def in_sequence(
         hidden = [_hidden(*each[0]) for each in calls]
         for index, (position, module) in enumerate(members):
             mine = [i for i, layer in enumerate(layers) if layer.block == position]
-            watch = _Watch([layers[i] for i in mine], HESSIAN in needs, and_stop=True)
+            watch = Watch([layers[i] for i in mine], HESSIAN in needs, and_stop=True)
             with watch.on(), torch.no_grad():
                 for batch, call, states in zip(batches, calls, hidden, strict=True):
                     watch.next(batch)
-                    with contextlib.suppress(_Reached):
+                    with contextlib.suppress(Reached):
                         _replay(module, call[index], states)
             yield list(zip(mine, watch.statistics([seeds[i] for i in mine]), strict=True))
             progress.update()
@@ -323,7 +203,7 @@ def _arguments(model: PreTrainedModel, blocks: Sequence[nn.Module], batch: Batch
         def forward(*args: Any, **kwargs: Any) -> Any:
             calls.append((args, kwargs))
             if index == len(blocks) - 1:
-                raise _Reached
+                raise Reached
             if index == 0:
                 first.append(own(*args, **kwargs))
             return first[0]
@@ -346,7 +226,7 @@ def _arguments(model: PreTrainedModel, blocks: Sequence[nn.Module], batch: Batch
 def _run(model: PreTrainedModel, batch: Batch) -> None:
     """A forward pass up to wherever a hook ends it; without a cache, which replays would fill again and again."""
     cached = "use_cache" in inspect.signature(model.forward).parameters
-    with contextlib.suppress(_Reached):
+    with contextlib.suppress(Reached):
         model(**batch.inputs, **({"use_cache": False} if cached else {}))
 
 

@@ -136,64 +136,74 @@ def _heads(block: nn.Module, attention: Attention) -> int:
 
 
 def follow_config(model: PreTrainedModel) -> None:
-    """Writes into the configuration what the model now is, and what it was before the first time."""
+    """Writes into the configuration what the model now is, and what it was before the first time.
+
+    A key that one number cannot fill, since blocks or stacks differ, keeps what it was before.
+    """
     config, stacks, shapes = model.config, described_stacks(model), shapes_of(model)
     before: dict[str, Any] = dict((getattr(config, KEY, None) or {}).get("before", {}))
-    for stack, blocks, path in zip(stacks, shapes, (stack.path for stack in stacks), strict=True):
-        first = model.base_model.get_submodule(path)
-        for key, value in _config_values(stack, blocks, first).items():
-            before.setdefault(key, getattr(config, key))
-            setattr(config, key, value)
+    values: dict[str, set[int]] = {}
+    for stack, blocks in zip(stacks, shapes, strict=True):
+        for key, numbers in _config_values(stack, blocks, model.base_model.get_submodule(stack.path)).items():
+            values.setdefault(key, set()).update(numbers)
+    for key, numbers in values.items():
+        before.setdefault(key, getattr(config, key))
+        setattr(config, key, next(iter(numbers)) if len(numbers) == 1 else before[key])
     setattr(config, KEY, {"before": before, "shapes": shapes})
 
 
-def _config_values(stack: Stack, blocks: Sequence[dict[str, Any]], modules: nn.Module) -> dict[str, int]:
-    """The configuration's own keys for a stack, as far as one number says it for all blocks."""
-    values = dict.fromkeys(stack.config.blocks, len(blocks))
-    if len({block["neurons"] for block in blocks}) == 1:
-        values |= dict.fromkeys(stack.config.neurons, blocks[0]["neurons"])
-    heads = {count for block in blocks for count in block["heads"]}
-    if len(heads) == 1:
-        first = next(iter(modules.children()))
-        attention = stack.attentions[0]
-        size = int(getattr(first.get_submodule(attention.path), attention.head_size))
-        values |= dict.fromkeys(stack.config.heads, _width(first, attention) // size)
-        values |= dict.fromkeys(stack.config.key_value_heads, heads.pop())
-    return values
+def _config_values(stack: Stack, blocks: Sequence[dict[str, Any]], modules: nn.Module) -> dict[str, set[int]]:
+    """The numbers that a stack would put under the configuration's own keys."""
+    first, attention = next(iter(modules.children())), stack.attentions[0]
+    shared = {count for block in blocks for count in block["heads"]}
+    size = int(getattr(first.get_submodule(attention.path), attention.head_size))
+    queries = _width(first, attention) // size // blocks[0]["heads"][0]  # query heads of one key-value head
+    numbers = {
+        stack.config.blocks: {len(blocks)},
+        stack.config.neurons: {block["neurons"] for block in blocks},
+        stack.config.heads: {count * queries for count in shared},
+        stack.config.key_value_heads: shared,
+    }
+    return {key: found for keys, found in numbers.items() for key in keys}
 
 
-def to_shapes(model: PreTrainedModel, shapes: Sequence[Sequence[dict[str, Any]]]) -> None:
+def to_shapes(model: PreTrainedModel, shapes: Any) -> None:
     """Shrinks a model to what `shapes_of` gave of another; which weights stay does not matter.
 
-    Raises `ValueError` for shapes that the model cannot be brought to.
+    Raises `ValueError` for what are no shapes, or not such as the model can be brought to.
     """
     import torch
 
-    blocks, stacks = blocks_of(model), described_stacks(model)
-    if len(shapes) != len(stacks):
-        raise ValueError(f"{len(shapes)} stacks where the model has {len(stacks)}")
+    stacks, have = described_stacks(model), shapes_of(model)
+    if not isinstance(shapes, list) or len(shapes) != len(stacks):
+        raise ValueError(f"{_count(shapes)} stacks where the model has {len(stacks)}")
     kept_blocks = []
-    for position, wanted in enumerate(shapes):
-        have = sum(block.stack == position for block in blocks)
-        if not 0 < len(wanted) <= have:
-            raise ValueError(f"{len(wanted)} blocks where {stacks[position].path} has {have}")
-        kept_blocks += [index < len(wanted) for index in range(have)]
+    for stack, wanted, own in zip(stacks, shapes, have, strict=True):
+        if not isinstance(wanted, list) or not 0 < len(wanted) <= len(own):
+            raise ValueError(f"{_count(wanted)} blocks where {stack.path} has {len(own)}")
+        kept_blocks += [index < len(wanted) for index in range(len(own))]
     drop_blocks(model, kept_blocks)
     layers = prunable_layers(model)
     sets = group_sets(model, layers)
-    wants = [(count, kind) for stack in shapes for block in stack for count, kind in _counts(block, sets)]
-    if len(wants) != len(sets):
-        raise ValueError(f"{len(wants)} groups of heads and neurons where the model has {len(sets)}")
-    kept = []
-    for each, (count, kind) in zip(sets, wants, strict=True):
-        if each.kind != kind or not 0 < count <= each.count:
-            raise ValueError(f"{count} {kind} where {each.name} has {each.count} {each.kind}")
-        kept.append(torch.arange(each.count) < count)
+    counts = [count for stack, wanted in enumerate(shapes) for i, block in enumerate(wanted)
+              for count in _counts(block, have[stack][i], stacks[stack])]  # fmt: skip
+    kept = [torch.arange(each.count) < count for each, count in zip(sets, counts, strict=True)]
     shrink_groups(model, layers, sets, kept)
 
 
-def _counts(block: dict[str, Any], sets: Sequence[Slices]) -> list[tuple[int, str]]:
-    """The wanted counts of a block in the order of its sets."""
-    with_heads = any(each.kind == "heads" for each in sets)
-    heads = [(int(count), "heads") for count in block["heads"]] if with_heads else []
-    return [(int(block["neurons"]), "neurons"), *heads]
+def _count(found: Any) -> str:
+    return str(len(found)) if isinstance(found, list) else "no list of"
+
+
+def _counts(block: Any, own: dict[str, Any], stack: Stack) -> list[int]:
+    """What a block is to keep of each of its sets, in their order; `own` is what it has."""
+    if not isinstance(block, dict) or block.keys() != own.keys() or not isinstance(block["heads"], list):
+        raise ValueError(f"a block of {stack.path} must have heads, a list, and neurons")
+    wanted, most = [block["neurons"], *block["heads"]], [own["neurons"], *own["heads"]]
+    if len(wanted) != len(most) or not all(type(w) is int and 0 < w <= m for w, m in zip(wanted, most, strict=True)):
+        raise ValueError(f"{wanted} where a block of {stack.path} has {most} neurons and heads")
+    if not any(attention.fixed for attention in stack.attentions):
+        return wanted
+    if block["heads"] != own["heads"]:
+        raise ValueError(f"{block['heads']} heads where those of {stack.path} cannot go")
+    return wanted[:1]

@@ -1,4 +1,4 @@
-"""Every execution format computes what the masked dense model computes, and leaves no trace."""
+"""Every execution format computes what the masked dense model computes, and leaves no trace in it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,28 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
+from sparsity import pattern as patterns
 from sparsity import workload
 from sparsity.errors import Refused, UnknownName
-from sparsity.execution import in_format
+from sparsity.execution import CLOSE, in_format, relative_error
 from sparsity.formats import FORMATS, dense
+from sparsity.formats.protocol import skeleton
 from sparsity.prune import PrunedModel, Recipe, prune
 from tests import tiny
+from tests.models.tiny import refusal
+
+RECIPES = {
+    "single weights": Recipe("l1", 0.7),
+    "2:4": Recipe("l1", 0.5, "2:4"),
+    "neurons": Recipe("l1", 0.5, "neurons"),
+    "layers": Recipe("l1", 0.5, "layers"),
+}
 
 
-@pytest.fixture(params=tiny.FAMILIES)
-def pruned(request: pytest.FixtureRequest) -> PrunedModel:
-    return prune(tiny.model(request.param), Recipe("l1", 0.7))
+def pruned_by(family: str, recipe: str = "single weights", dtype: torch.dtype = torch.float32) -> PrunedModel:
+    return prune(tiny.model(family, dtype), RECIPES[recipe])
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -26,52 +36,132 @@ def logits(model: Any) -> torch.Tensor:
     return result
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_computes_what_the_masked_dense_model_computes(pruned: PrunedModel, name: str) -> None:
+def runs(name: str, recipe: str) -> bool:
+    return FORMATS[name].unsupported(patterns.parse(RECIPES[recipe].pattern), "float32", "cpu") is None
+
+
+CELLS = [
+    pytest.param(family, recipe, name, id=f"{family}-{recipe}-{name}")
+    for family in tiny.FAMILIES
+    for recipe in RECIPES
+    for name in FORMATS
+    if runs(name, recipe)
+]
+"""Every format with every kind of pattern that it runs."""
+
+
+@pytest.mark.parametrize(("family", "recipe", "name"), CELLS)
+def test_computes_what_the_masked_dense_model_computes(family: str, recipe: str, name: str) -> None:
+    pruned = pruned_by(family, recipe)
     expected = logits(pruned.model)
-    with in_format(pruned, name) as model:
-        torch.testing.assert_close(logits(model), expected, rtol=1e-5, atol=1e-6)
+    assert relative_error(logits(in_format(pruned, name)), expected) < 1e-5
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_afterwards_the_model_is_as_it_was_even_after_an_error(pruned: PrunedModel, name: str) -> None:
-    modules, before = list(pruned.model.modules()), tiny.state(pruned.model)
-    with pytest.raises(RuntimeError, match="in between"), in_format(pruned, name):
-        raise RuntimeError("in between")
-    assert list(pruned.model.modules()) == modules
-    assert before.keys() == pruned.model.state_dict().keys()
-    assert all(torch.equal(tensor, before[key]) for key, tensor in pruned.model.state_dict().items())
+@pytest.mark.parametrize(("family", "recipe", "name"), CELLS)
+def test_the_pruned_model_stays_as_it_is(family: str, recipe: str, name: str) -> None:
+    pruned = pruned_by(family, recipe)
+    model = pruned.model
+    modules, before, masks = list(model.modules()), tiny.state(model), [mask.clone() for mask in pruned.masks]
+    config, expected = model.config.to_dict(), logits(model)
+    converted = in_format(pruned, name)
+    assert isinstance(converted, transformers.PreTrainedModel)
+    logits(converted)
+    assert list(model.modules()) == modules
+    assert before.keys() == model.state_dict().keys()
+    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+    assert all(map(torch.equal, pruned.masks, masks))
+    assert model.config.to_dict() == config
+    assert torch.equal(logits(model), expected)
 
 
-def test_masked_keeps_weight_and_mask_apart_in_every_prunable_layer(pruned: PrunedModel) -> None:
-    with in_format(pruned, "masked") as model:
-        for layer, mask in zip(pruned.layers, pruned.masks, strict=True):
-            module = model.get_submodule(layer.name)
-            assert {"weight_orig", "bias"} == {name for name, _ in module.named_parameters()}
-            stored = module.get_buffer("weight_mask").bool()
-            assert torch.equal(stored.t() if layer.transposed else stored, mask)
+@pytest.mark.parametrize(("family", "recipe", "name"), CELLS)
+def test_what_no_format_needs_to_change_is_not_there_twice(family: str, recipe: str, name: str) -> None:
+    pruned = pruned_by(family, recipe)
+    prunable = {f"{layer.name}.weight" for layer in pruned.layers}
+    prunable |= {key.replace(".weight", ".bias") for key in prunable}
+    own = {tensor.data_ptr() for tensor in pruned.model.state_dict().values()}
+    others = {
+        key: tensor
+        for key, tensor in in_format(pruned, name).state_dict().items()
+        if not key.endswith(("weight_orig", "weight_mask")) and key not in prunable
+    }
+    assert others
+    assert [key for key, tensor in others.items() if tensor.data_ptr() not in own] == []
 
 
-def test_dense_replaces_nothing(pruned: PrunedModel) -> None:
-    modules = list(pruned.model.modules())
-    with in_format(pruned, "dense") as model:
-        assert list(model.modules()) == modules
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_masked_keeps_weight_and_mask_apart_in_every_prunable_layer(family: str) -> None:
+    pruned = pruned_by(family)
+    model = in_format(pruned, "masked")
+    for layer, mask in zip(pruned.layers, pruned.masks, strict=True):
+        module = model.get_submodule(layer.name)
+        assert module is not layer.module
+        assert {"weight_orig", "bias"} == {name for name, _ in module.named_parameters()}
+        stored = module.get_buffer("weight_mask").bool()
+        assert torch.equal(stored.t() if layer.transposed else stored, mask)
 
 
-def test_an_unknown_format_is_refused_with_the_known_ones(pruned: PrunedModel) -> None:
-    with pytest.raises(UnknownName, match=r"unknown format 'csc'.*Known: dense, masked"), in_format(pruned, "csc"):
-        pass
+def test_dense_is_the_masked_dense_model_itself() -> None:
+    pruned = pruned_by("bert")
+    assert in_format(pruned, "dense") is pruned.model
 
 
-def test_a_format_that_cannot_run_gives_its_own_reason(pruned: PrunedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, str, str]] = []
+@pytest.mark.parametrize("name", ["csc", "", "Dense", "dense\n"])
+def test_an_unknown_format_is_refused_with_the_known_ones(name: str) -> None:
+    message = refusal(UnknownName, lambda: in_format(pruned_by("bert"), name))
+    assert message.startswith(f"unknown format {name!r}")
+    assert message.endswith("Known: " + ", ".join(FORMATS))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "dtype", "asked"),
+    [
+        ("single weights", torch.float32, ("unstructured", "float32", "cpu")),
+        ("2:4", torch.bfloat16, ("2:4", "bfloat16", "cpu")),
+        ("neurons", torch.float64, ("neurons", "float64", "cpu")),
+    ],
+)
+def test_a_format_that_cannot_run_gives_its_own_reason(
+    recipe: str, dtype: torch.dtype, asked: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, str, str]] = []
 
     class Never(dense.Dense):
         def unsupported(self, pattern: object, dtype: str, device: str) -> str:
-            asked.append((str(pattern), dtype, device))
+            seen.append((str(pattern), dtype, device))
             return "needs a kernel that is not here"
 
+        def convert(self, *args: object) -> Any:
+            raise AssertionError("it has said that it cannot")
+
     monkeypatch.setitem(FORMATS, "never", Never())
-    with pytest.raises(Refused, match="needs a kernel that is not here"), in_format(pruned, "never"):
-        pass
-    assert asked == [("unstructured", "float32", "cpu")]
+    pruned = pruned_by("bert", recipe, dtype)
+    assert refusal(Refused, lambda: in_format(pruned, "never")) == "needs a kernel that is not here"
+    assert seen == [asked]
+
+
+@pytest.mark.parametrize("family", tiny.DESCRIBED)
+def test_a_skeleton_has_its_own_modules_and_the_same_tensors(family: str) -> None:
+    model = tiny.model(family)
+    other = skeleton(model)
+    assert not set(map(id, model.modules())) & set(map(id, other.modules()))
+    mine, its = ([*m.named_parameters(), *m.named_buffers()] for m in (model, other))
+    assert [name for name, _ in mine] == [name for name, _ in its]
+    assert all(a is b for (_, a), (_, b) in zip(mine, its, strict=True))
+    assert other.config is not model.config
+    assert torch.equal(logits(other), logits(model))
+
+
+@pytest.mark.parametrize(
+    ("output", "expected", "error"),
+    [([3.0, 4.0], [3.0, 4.0], 0.0), ([3.0, 4.5], [3.0, 4.0], 0.1), ([0.0, 0.0], [3.0, 4.0], 1.0)],
+)
+def test_the_relative_error_is_that_of_the_l2_norm(output: list[float], expected: list[float], error: float) -> None:
+    assert relative_error(torch.tensor(output), torch.tensor(expected)) == pytest.approx(error)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_no_error_is_near_where_an_output_is_no_number(bad: float) -> None:
+    for output, expected in (([bad, 1.0], [1.0, 1.0]), ([1.0, 1.0], [bad, 1.0]), ([bad, 1.0], [bad, 1.0])):
+        error = relative_error(torch.tensor(output), torch.tensor(expected))
+        assert not any(error < close for close in CLOSE.values())

@@ -10,7 +10,7 @@ import torch
 import transformers
 from torch import nn
 
-from sparsity import gather
+from sparsity import gather, watch
 from sparsity.calibration import HESSIAN, INFLUENCE, INPUT_NORMS, LayerStatistics
 from sparsity.errors import Refused
 from sparsity.models.architecture import PrunableLayer, blocks_of, prunable_layers
@@ -301,8 +301,8 @@ def test_in_sequence_norms_need_no_hessian_and_are_its_diagonal(family: str) -> 
 
 @pytest.mark.parametrize(("together", "strip"), [(1, 512), (30, 5), (2048, 1), (2048, 16), (30, 7)])
 def test_how_sums_are_cut_changes_nothing(together: int, strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gather, "TOGETHER", together)
-    monkeypatch.setattr(gather, "STRIP", strip)
+    monkeypatch.setattr(watch, "TOGETHER", together)
+    monkeypatch.setattr(watch, "STRIP", strip)
     model = lively("bart")
     batches, layers = padded(model), prunable_layers(model)
     read = captured(model, [layer.module for layer in layers], batches)
@@ -541,22 +541,22 @@ def test_real_tokens_are_the_rows_that_the_mask_names(shape: tuple[int, ...]) ->
     mask = torch.zeros(3, 4, dtype=torch.bool)
     mask[0, 1] = mask[2, 3] = True
     expected = torch.stack([torch.arange(5.0, 10.0), torch.arange(55.0, 60.0)])
-    assert torch.equal(gather.real_tokens(x, mask, "a layer"), expected)
+    assert torch.equal(watch.real_tokens(x, mask, "a layer"), expected)
 
 
 def test_a_layer_that_reads_other_positions_than_the_batch_has_is_refused_by_name() -> None:
     with pytest.raises(
         Refused, match=r"h\.3\.pooled reads 3 positions where the batch has 12, so it is not calibrated"
     ):
-        gather.real_tokens(torch.ones(3, 5), torch.ones(3, 4, dtype=torch.bool), "h.3.pooled")
+        watch.real_tokens(torch.ones(3, 5), torch.ones(3, 4, dtype=torch.bool), "h.3.pooled")
 
 
 def test_padding_of_a_decoder_is_where_nothing_is_to_be_predicted() -> None:
     batch = padded(tiny.model("bart"))[1]
-    masks = gather.token_masks(batch)
+    masks = watch.token_masks(batch)
     assert masks["own"].tolist() == [[i < end for i in range(SHOWN)] for end in (SHOWN, 5, 7)]
     assert masks["decoder"].tolist() == [[i < end for i in range(RESTORED)] for end in (4, RESTORED, 5)]
-    alone = gather.token_masks(labelled(padded(tiny.model("bert")))[0])  # of classes, which say nothing of positions
+    alone = watch.token_masks(labelled(padded(tiny.model("bert")))[0])  # of classes, which say nothing of positions
     assert torch.equal(alone["decoder"], alone["own"])
 
 

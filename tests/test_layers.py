@@ -13,12 +13,12 @@ LEVELS: dict[str, int] = {
     "errors": -2, "strict_json": -1,
     "pattern": 0, "record": 0, "allocation": 0, "positions": 0,
     "mask": 1, "calibration": 1, "hessian": 1, "bypass": 1, "models": 1, "tasks": 1, "measure": 1,
-    "methods": 2, "groups": 2, "gather": 2, "workload": 2, "blueprint": 2, "distribution": 2,
-    "shrink": 3, "elements": 3, "grouped": 3,
-    "formats": 4, "prune": 4, "train_embedded": 4,
-    "execution": 5, "saving": 5,
-    "options": 6, "bench": 6, "summary": 6, "progress": 6, "pytest_memory": 6, "cells": 6,
-    "pytest_plugin": 7, "doctor": 7, "capabilities": 7,
+    "methods": 2, "groups": 2, "watch": 2, "gather": 3, "workload": 2, "blueprint": 2, "distribution": 2,
+    "shrink": 3, "elements": 4, "grouped": 4,
+    "formats": 4, "prune": 5, "train_embedded": 5,
+    "execution": 6, "saving": 6,
+    "options": 7, "bench": 7, "summary": 7, "progress": 7, "pytest_memory": 7, "cells": 7,
+    "pytest_plugin": 8, "doctor": 8, "capabilities": 8,
 }  # fmt: skip
 """A file imports from lower levels, or from its own folder; errors are for everyone."""
 LAZY = {"transformers", "datasets", "evaluate"}

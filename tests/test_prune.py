@@ -853,7 +853,7 @@ def test_groups_of_a_family_that_is_not_described_are_refused_and_single_weights
     )  # fmt: skip
     torch.manual_seed(0)
     model: Any = transformers.GPTNeoXForCausalLM(config).eval().requires_grad_(False)
-    with pytest.raises(Refused, match=r"where a gpt_neox model keeps its heads and neurons is not described"):
+    with pytest.raises(Refused, match=r"where gpt_neox models keep their heads and neurons is not described"):
         prune(model, recipe("l1", pattern))
     for wanted in (recipe("l1"), recipe("wanda", "2:4"), recipe("sparsegpt"), recipe("taylor", "4x1")):
         check_counts(prune(model, wanted, None, tiny.batches(model)))

@@ -84,7 +84,7 @@ def described_stacks(model: PreTrainedModel) -> tuple[Stack, ...]:
     stacks = architecture_for(model.config).stacks
     if stacks is None:
         raise Refused(
-            f"where a {model.config.model_type} model keeps its heads and neurons is not described, so none can be "
+            f"where {model.config.model_type} models keep their heads and neurons is not described, so none can be "
             f"removed; described are {', '.join(ARCHITECTURES)}"
         )
     return stacks
@@ -134,8 +134,11 @@ def _searched(module: nn.Module) -> Iterator[nn.Module]:
     from torch import nn
 
     for child in module.children():
-        alike = isinstance(child, nn.ModuleList) and len({type(block) for block in child}) == 1
-        if alike and any(_is_linear(part) for part in child.modules()):
+        if isinstance(child, nn.ModuleList) and any(_is_linear(part) for part in child.modules()):
+            if len(kinds := sorted({type(block).__name__ for block in child})) > 1:
+                raise ModelNotUnderstood(
+                    f"its blocks are of several kinds ({', '.join(kinds)}), which is not understood"
+                )
             yield child
         else:
             yield from _searched(child)
@@ -194,7 +197,7 @@ def _refuse_strange(block: Block, name: str, parameter: torch.Tensor) -> None:
         raise ModelNotUnderstood(f"block {block.name} holds matrices that are not understood: {name}") from None
     if not _is_linear(module):
         raise ModelNotUnderstood(f"{block.name}.{name} is a {type(module).__name__}, neither Linear nor Conv1D")
-    if not parameter.is_floating_point():
+    if not parameter.is_floating_point() or parameter.dtype.itemsize < 2:
         raise ModelNotUnderstood(f"{block.name}.{name} holds {parameter.dtype} weights; load it unquantised")
 
 

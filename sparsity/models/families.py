@@ -61,6 +61,11 @@ class ConfigKeys:
     neurons: tuple[str, ...]
     key_value_heads: tuple[str, ...] = ()
 
+    @property
+    def widths(self) -> tuple[tuple[str, ...], ...]:
+        """All but the number of blocks."""
+        return self.heads, self.neurons, self.key_value_heads
+
 
 @dataclass(frozen=True)
 class Stack:

@@ -12,8 +12,16 @@ import transformers
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from sparsity.errors import ModelNotUnderstood
-from sparsity.models.architecture import ARCHITECTURES, architecture_of, prunable_layers
+from sparsity.errors import ModelNotUnderstood, Refused
+from sparsity.models.architecture import (
+    architecture_for,
+    architecture_of,
+    blocks_of,
+    described_stacks,
+    prunable_layers,
+)
+from sparsity.models.families import ARCHITECTURES
+from tests import tiny as small
 from tests.models import tiny
 
 H, F, V = tiny.HIDDEN, tiny.FEED_FORWARD, tiny.VOCABULARY
@@ -114,29 +122,269 @@ def test_a_body_alone_has_the_same_layers() -> None:
     assert names == [name.removeprefix("bert.") for name in _expected("bert")]
 
 
-@pytest.mark.parametrize("family", ARCHITECTURES)
-def test_every_known_family_is_among_the_tested(family: str) -> None:
-    assert family in STACKS
-    model_class = getattr(transformers, tiny.CLASSES[family, "lm"])
-    config = tiny.config(family)
-    assert type(getattr(transformers, architecture_of(family).auto_class).from_config(config)) is model_class
+def _named(path: str, blocks: int, matrices: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+    return {f"{path}.{block}.{name}": shape for block in range(blocks) for name, shape in matrices.items()}
 
 
-@pytest.mark.parametrize("kind", ["roberta", "opt", "", "None", "BERT"])
-def test_an_unknown_family_is_refused_with_the_known_ones(kind: str) -> None:
+ROBERTA_BLOCK = {
+    "attention.self.query": (16, 16),
+    "attention.self.key": (16, 16),
+    "attention.self.value": (16, 16),
+    "attention.output.dense": (16, 16),
+    "intermediate.dense": (32, 16),
+    "output.dense": (16, 32),
+}
+DISTILBERT_BLOCK = {
+    "attention.q_lin": (16, 16),
+    "attention.k_lin": (16, 16),
+    "attention.v_lin": (16, 16),
+    "attention.out_lin": (16, 16),
+    "ffn.lin1": (32, 16),
+    "ffn.lin2": (16, 32),
+}
+OPT_BLOCK = {f"self_attn.{name}_proj": (16, 16) for name in ("q", "k", "v", "out")} | {"fc1": (32, 16), "fc2": (16, 32)}
+LLAMA_BLOCK = {
+    "self_attn.q_proj": (16, 16),
+    "self_attn.k_proj": (8, 16),  # two key-value heads for four query heads
+    "self_attn.v_proj": (8, 16),
+    "self_attn.o_proj": (16, 16),
+    "mlp.gate_proj": (32, 16),
+    "mlp.up_proj": (32, 16),
+    "mlp.down_proj": (16, 32),
+}
+T5_SELF = {f"layer.0.SelfAttention.{name}": (16, 16) for name in "qkvo"}
+T5_CROSS = {f"layer.1.EncDecAttention.{name}": (16, 16) for name in "qkvo"}
+
+
+def _t5_feed_forward(part: int, ups: tuple[str, ...]) -> dict[str, tuple[int, int]]:
+    path = f"layer.{part}.DenseReluDense"
+    return {f"{path}.{up}": (32, 16) for up in ups} | {f"{path}.wo": (16, 32)}
+
+
+def _t5(blocks: int, *ups: str) -> dict[str, tuple[int, int]]:
+    encoder = T5_SELF | _t5_feed_forward(1, ups)
+    decoder = T5_SELF | T5_CROSS | _t5_feed_forward(2, ups)
+    return _named("encoder.block", blocks, encoder) | _named("decoder.block", blocks, decoder)
+
+
+LAYERS_OF = {
+    "roberta": _named("roberta.encoder.layer", 3, ROBERTA_BLOCK),
+    "distilbert": _named("distilbert.transformer.layer", 3, DISTILBERT_BLOCK),
+    "opt": _named("model.decoder.layers", 4, OPT_BLOCK),
+    "llama": _named("model.layers", 4, LLAMA_BLOCK),
+    "mistral": _named("model.layers", 4, LLAMA_BLOCK),
+    "qwen2": _named("model.layers", 4, LLAMA_BLOCK),
+    "t5": _t5(3, "wi"),
+    "t5-gated": _t5(4, "wi_0", "wi_1"),
+}
+"""Of the described families that `STACKS` does not name: every prunable matrix, in order."""
+T5_TABLES = {f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias" for stack in ("encoder", "decoder")}
+OTHERS_OF = {
+    "roberta": {f"roberta.embeddings.{kind}_embeddings" for kind in ("word", "position", "token_type")}
+    | {"lm_head.dense"},
+    "distilbert": {f"distilbert.embeddings.{kind}_embeddings" for kind in ("word", "position")} | {"vocab_transform"},
+    "opt": {"model.decoder.embed_tokens", "model.decoder.embed_positions"},
+    "llama": {"model.embed_tokens", "lm_head"},
+    "mistral": {"model.embed_tokens", "lm_head"},
+    "qwen2": {"model.embed_tokens", "lm_head"},
+    "t5": {"shared"} | T5_TABLES,
+    "t5-gated": {"shared"} | T5_TABLES,
+}
+"""Their other matrices, tied ones once."""
+
+
+def test_every_described_family_is_among_the_tested() -> None:
+    tested = {small.config(family).model_type for family in (*STACKS, *LAYERS_OF)}
+    assert tested == set(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("family", LAYERS_OF)
+def test_a_described_family_has_exactly_these_layers(family: str) -> None:
+    layers = prunable_layers(small.model(family))
+    assert [(layer.name, tuple(layer.weight.shape)) for layer in layers] == list(LAYERS_OF[family].items())
+    assert not any(layer.transposed for layer in layers)
+
+
+@pytest.mark.parametrize("family", LAYERS_OF)
+def test_every_other_matrix_of_a_described_family_is_left_alone(family: str) -> None:
+    model = small.model(family)
+    matrices = {name.removesuffix(".weight") for name, p in model.named_parameters() if p.dim() > 1}
+    assert matrices - {layer.name for layer in prunable_layers(model)} == OTHERS_OF[family]
+
+
+@pytest.mark.parametrize("family", small.DESCRIBED)
+def test_the_language_model_of_a_described_family_is_what_its_auto_class_makes(family: str) -> None:
+    architecture = architecture_for(small.config(family))
+    made = getattr(transformers, architecture.auto_class).from_config(small.config(family))
+    assert type(made).__name__ == small.CLASSES[family]
+
+
+@pytest.mark.parametrize("family", small.DESCRIBED)
+def test_layers_know_their_block_and_blocks_their_stack(family: str) -> None:
+    model = small.model(family)
+    blocks = blocks_of(model)
+    assert [block.module for block in blocks] == [model.get_submodule(block.name) for block in blocks]
+    assert [(block.stack, block.index) for block in blocks] == [
+        (stack, index)
+        for stack, described in enumerate(described_stacks(model))
+        for index in range(len(model.base_model.get_submodule(described.path)))
+    ]
+    for layer in prunable_layers(model):
+        assert layer.name.startswith(f"{blocks[layer.block].name}.")
+
+
+@pytest.mark.parametrize("family", small.DESCRIBED)
+def test_only_what_reads_the_decoder_has_the_decoders_tokens(family: str) -> None:
+    """Keys and values of a cross attention read what the encoder gave."""
+    for layer in prunable_layers(small.model(family)):
+        in_decoder = family in ("bart", "t5", "t5-gated") and re.match(r"(model\.)?decoder\.", layer.name) is not None
+        reads_encoder = re.search(r"encoder_attn\.[kv]_proj|EncDecAttention\.[kv]$", layer.name) is not None
+        assert layer.tokens == ("decoder" if in_decoder and not reads_encoder else "own"), layer.name
+
+
+@pytest.mark.parametrize("kind", ["vit", "bertt", "", "None", "BERT", "bert\n"])
+def test_a_type_that_transformers_does_not_know_is_refused_with_the_described(kind: str) -> None:
     message = tiny.refusal(ModelNotUnderstood, lambda: architecture_of(kind))
-    assert message.startswith(f"models of type {kind!r} are not understood; known types: bert, gpt2, bart.")
+    assert message == (
+        f"models of type {kind!r} are not understood: transformers knows no language model of that type. Described "
+        "are bert, roberta, distilbert, gpt2, opt, llama, mistral, qwen2, bart, t5; any other type of transformers "
+        "is searched for Linear layers"
+    )
 
 
-def test_models_of_unknown_families_are_refused_by_name() -> None:
-    sizes: dict[str, Any] = {
-        "hidden_size": H, "num_attention_heads": 2, "num_hidden_layers": 1, "vocab_size": 32,
-        "max_position_embeddings": 16,
-    }  # fmt: skip
-    roberta = transformers.RobertaForMaskedLM(transformers.RobertaConfig(intermediate_size=F, **sizes))
-    assert "'roberta'" in _refusal(roberta)
-    opt = transformers.OPTForCausalLM(transformers.OPTConfig(ffn_dim=F, word_embed_proj_dim=H, **sizes))
-    assert "'opt'" in _refusal(opt)
+SIZES: dict[str, Any] = {
+    "vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32,
+    "max_position_embeddings": 32, "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+BART_SIZES: dict[str, Any] = {
+    "vocab_size": 60, "d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "max_position_embeddings": 32,
+    "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1,
+}  # fmt: skip
+T5_SIZES: dict[str, Any] = {
+    "vocab_size": 60, "d_model": 16, "num_layers": 2, "num_heads": 4, "d_kv": 4, "d_ff": 32,
+    "decoder_start_token_id": 0,
+}  # fmt: skip
+GPTJ_SIZES: dict[str, Any] = {
+    "vocab_size": 60, "n_embd": 16, "n_layer": 2, "n_head": 4, "n_inner": 32, "n_positions": 32, "rotary_dim": 4,
+    "bos_token_id": 0, "eos_token_id": 0,
+}  # fmt: skip
+CODEGEN_BLOCK = {"attn.qkv_proj": (48, 16), "attn.out_proj": (16, 16), "mlp.fc_in": (32, 16), "mlp.fc_out": (16, 32)}
+NEOX_BLOCK = {
+    "attention.query_key_value": (48, 16), "attention.dense": (16, 16),
+    "mlp.dense_h_to_4h": (32, 16), "mlp.dense_4h_to_h": (16, 32),
+}  # fmt: skip
+PHI_BLOCK = {f"self_attn.{name}": (16, 16) for name in ("q_proj", "k_proj", "v_proj", "dense")} | {
+    "mlp.fc1": (32, 16), "mlp.fc2": (16, 32),
+}  # fmt: skip
+MODERNBERT_BLOCK = {"attn.Wqkv": (48, 16), "attn.Wo": (16, 16), "mlp.Wi": (64, 16), "mlp.Wo": (16, 32)}
+MT5_BLOCK = T5_SELF | _t5_feed_forward(1, ("wi_0", "wi_1"))
+MT5_DECODER_BLOCK = T5_SELF | T5_CROSS | _t5_feed_forward(2, ("wi_0", "wi_1"))
+MARIAN_FEED_FORWARD = {"fc1": (32, 16), "fc2": (16, 32)}
+MARIAN_SELF = {f"self_attn.{name}_proj": (16, 16) for name in ("q", "k", "v", "out")}
+MARIAN_CROSS = {f"encoder_attn.{name}_proj": (16, 16) for name in ("q", "k", "v", "out")}
+SEARCHED: dict[str, tuple[str, str, dict[str, Any], dict[str, tuple[int, int]]]] = {
+    "gpt_neox": ("GPTNeoX", "ForCausalLM", SIZES, _named("gpt_neox.layers", 2, NEOX_BLOCK)),
+    "phi": ("Phi", "ForCausalLM", SIZES, _named("model.layers", 2, PHI_BLOCK)),
+    "codegen": ("CodeGen", "ForCausalLM", GPTJ_SIZES, _named("transformer.h", 2, CODEGEN_BLOCK)),
+    "electra": (
+        "Electra", "ForMaskedLM", SIZES | {"embedding_size": 16}, _named("electra.encoder.layer", 2, ROBERTA_BLOCK),
+    ),
+    "modernbert": (
+        "ModernBert", "ForMaskedLM", SIZES | {"cls_token_id": 0, "sep_token_id": 2},
+        _named("model.layers", 2, MODERNBERT_BLOCK),
+    ),
+    "xlm-roberta": ("XLMRoberta", "ForMaskedLM", SIZES, _named("roberta.encoder.layer", 2, ROBERTA_BLOCK)),
+    "marian": (
+        "Marian", "MTModel", BART_SIZES,
+        _named("model.encoder.layers", 2, MARIAN_SELF | MARIAN_FEED_FORWARD)
+        | _named("model.decoder.layers", 2, MARIAN_SELF | MARIAN_CROSS | MARIAN_FEED_FORWARD),
+    ),
+    "mt5": (  # its tables of positions are embeddings inside a block
+        "MT5", "ForConditionalGeneration", T5_SIZES,
+        _named("encoder.block", 2, MT5_BLOCK) | _named("decoder.block", 2, MT5_DECODER_BLOCK),
+    ),
+}  # fmt: skip
+"""Families that are not described: name of their classes, the language model's ending, sizes, every matrix."""
+
+
+def _searched(kind: str) -> transformers.PreTrainedModel:
+    name, ending, sizes, _ = SEARCHED[kind]
+    built: transformers.PreTrainedModel = getattr(transformers, name + ending)(
+        getattr(transformers, f"{name}Config")(**sizes)
+    )
+    assert built.config.model_type == kind
+    return built
+
+
+@pytest.mark.parametrize("kind", SEARCHED)
+def test_the_blocks_of_any_other_family_are_searched_for_linear_layers(kind: str) -> None:
+    layers = prunable_layers(_searched(kind))
+    assert {layer.name: tuple(layer.weight.shape) for layer in layers} == SEARCHED[kind][3]
+    assert [layer.block for layer in layers] == sorted(layer.block for layer in layers)
+    assert {layer.tokens for layer in layers} == {"own"}
+
+
+@pytest.mark.parametrize("kind", SEARCHED)
+def test_a_family_that_is_searched_has_an_auto_class(kind: str) -> None:
+    model = _searched(kind)
+    made = getattr(transformers, architecture_for(model.config).auto_class).from_config(model.config)
+    assert type(made) is type(model)
+
+
+@pytest.mark.parametrize("kind", SEARCHED)
+def test_where_a_searched_family_keeps_its_heads_is_not_known(kind: str) -> None:
+    message = tiny.refusal(Refused, lambda: described_stacks(_searched(kind)))
+    assert message == (
+        f"where {kind} models keep their heads and neurons is not described, so none can be removed; described are "
+        "bert, roberta, distilbert, gpt2, opt, llama, mistral, qwen2, bart, t5"
+    )
+
+
+def test_the_experts_of_a_mixture_are_refused_by_name() -> None:
+    """A router and 3-D parameters that hold all experts at once."""
+    sizes = SIZES | {"num_key_value_heads": 2}
+    mixtral = transformers.MixtralForCausalLM(transformers.MixtralConfig(num_local_experts=2, **sizes))
+    assert re.fullmatch(r"(block )?model\.layers\.0\.?.*mlp\.(gate|experts).*", _refusal(mixtral))
+    layers = mixtral.get_submodule("model.layers")
+    for block in layers.children():  # and without the router it is the experts
+        block.get_submodule("mlp").gate = nn.Identity()
+    message = _refusal(mixtral)
+    assert message.startswith("block model.layers.0 holds matrices that are not understood: ")
+    assert "mlp.experts." in message
+
+
+def test_parameters_that_no_linear_layer_holds_are_refused_by_name() -> None:
+    sizes: dict[str, Any] = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 2, "state_size": 4}
+    mamba = transformers.MambaForCausalLM(transformers.MambaConfig(bos_token_id=0, eos_token_id=0, **sizes))
+    assert _refusal(mamba) == "block backbone.layers.0 holds matrices that are not understood: mixer.A_log"
+    xlnet = transformers.XLNetLMHeadModel(
+        transformers.XLNetConfig(vocab_size=60, d_model=16, n_layer=2, n_head=4, d_inner=32)
+    )
+    assert _refusal(xlnet) == "block transformer.layer.0 holds matrices that are not understood: rel_attn.q"
+
+
+def _mix_the_blocks(model: nn.Module) -> None:
+    """Two kinds of block, as hybrid models have them, each with a list of small layers inside."""
+
+    class Other(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.experts = nn.ModuleList([nn.Sequential(nn.Linear(16, 16)), nn.Sequential(nn.Linear(16, 16))])
+            self.dense = nn.Linear(16, 16)
+
+    blocks = model.get_submodule("gpt_neox.layers")
+    assert isinstance(blocks, nn.ModuleList)
+    blocks[1] = Other()
+
+
+def test_blocks_of_two_kinds_are_refused_rather_than_half_pruned() -> None:
+    model = _searched("gpt_neox")
+    _mix_the_blocks(model)
+    layers: list[str] = []
+    with pytest.raises(ModelNotUnderstood):
+        layers += [layer.name for layer in prunable_layers(model)]
+    assert not layers
 
 
 def test_cross_attention_where_none_is_expected_is_refused() -> None:
