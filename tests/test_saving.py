@@ -510,8 +510,8 @@ def test_a_width_that_the_configuration_leaves_to_its_default_comes_back(tmp_pat
     model = tiny.model("gpt2", n_inner=None)
     smaller = in_format(prune(model, Recipe("l1", 0.5, "neurons")), "compact")
     assert smaller.config.compact["before"]["n_inner"] is None
-    save(smaller, tmp_path / "saved")
-    assert shapes_of(load(tmp_path / "saved")) == shapes_of(smaller)
+    sparsity.save(smaller, tmp_path / "saved")
+    assert shapes_of(sparsity.load(tmp_path / "saved")) == shapes_of(smaller)
 
 
 def test_shapes_of_a_family_that_is_not_described_are_refused(tmp_path: Path) -> None:
