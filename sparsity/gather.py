@@ -167,7 +167,11 @@ def in_sequence(
     for members in stacks.values():
         modules = [module for _, module in members]
         with torch.no_grad():
-            calls = [_arguments(model, modules, batch) for batch in batches]
+            calls: list[list[Call]] = []
+            alone = False
+            for batch in batches:
+                found, alone = _arguments(model, modules, batch, alone)
+                calls.append(found)
         hidden = [_hidden(*each[0]) for each in calls]
         for index, (position, module) in enumerate(members):
             mine = [i for i, layer in enumerate(layers) if layer.block == position]
@@ -190,12 +194,17 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and keyword arguments of a block."""
 
 
-def _arguments(model: PreTrainedModel, blocks: Sequence[nn.Module], batch: Batch) -> list[Call]:
-    """What each block of a stack is called with, without running them: only the first computes.
+def _arguments(
+    model: PreTrainedModel, blocks: Sequence[nn.Module], batch: Batch, alone: bool
+) -> tuple[list[Call], bool]:
+    """What each block of a stack is called with, without running them; and whether they hand on hidden states alone.
 
+    Only the first computes, and not even that one where blocks are known to hand on hidden states `alone`.
     The others give back what the first gave, so that what a stack hands from block to block (T5's table
     of positions) is what it would be; their hidden states are not, and are replaced on replay.
     """
+    import torch
+
     calls: list[Call] = []
     first: list[Any] = []
 
@@ -205,7 +214,7 @@ def _arguments(model: PreTrainedModel, blocks: Sequence[nn.Module], batch: Batch
             if index == len(blocks) - 1:
                 raise Reached
             if index == 0:
-                first.append(own(*args, **kwargs))
+                first.append(_hidden(args, kwargs) if alone else own(*args, **kwargs))
             return first[0]
 
         return forward
@@ -220,7 +229,7 @@ def _arguments(model: PreTrainedModel, blocks: Sequence[nn.Module], batch: Batch
             del block.forward
             if own is not None:
                 block.forward = own
-    return calls
+    return calls, alone or (bool(first) and isinstance(first[0], torch.Tensor))
 
 
 def _run(model: PreTrainedModel, batch: Batch) -> None:

@@ -1,4 +1,4 @@
-"""The inverse of a layer's Hessian, as the second-order methods need it.
+"""The factor of a layer's Hessian, as the second-order methods need it.
 
 Always float64: the Cholesky factor of a nearly singular matrix is noise in anything less. A little is
 added to the diagonal as in the papers; where that is not enough more is added, and said.
@@ -15,30 +15,31 @@ if TYPE_CHECKING:
 
 DAMPING = 0.01
 """Of the mean of the diagonal; Frantar & Alistarh 2023, section 4."""
-SMALL = 128
-"""Up to so many rows a triangular matrix is inverted by substitution."""
 MORE = 10.0
 """By which damping grows when the matrix is still not positive definite."""
 
 
-class Inverse(NamedTuple):
-    """The inverse of a damped Hessian, H^-1 = root^T root."""
+class Factor(NamedTuple):
+    """A damped Hessian H, factored from its last input to its first: H = upper upper^T."""
 
-    root: torch.Tensor
-    """(in, in) float64, upper triangular: the Cholesky factor of the inverse."""
+    upper: torch.Tensor
+    """(in, in) float64, upper triangular. The inverse of a corner of it is that corner of the Cholesky factor of
+    H^-1 (H^-1 = R^T R with R = upper^-1), which is what the second-order methods sweep with."""
     dead: torch.Tensor
     """(in,) boolean: inputs that were always zero."""
     note: str | None
     """What had to be done to a singular one; None for one that was not."""
 
     @property
-    def matrix(self) -> torch.Tensor:
-        """The inverse itself, (in, in) float64."""
-        return self.root.t() @ self.root
+    def inverse(self) -> torch.Tensor:
+        """H^-1, (in, in) float64."""
+        import torch
+
+        return torch.cholesky_inverse(self.upper.flip(0, 1)).flip(0, 1)
 
 
-def inverse(hessian: torch.Tensor, tokens: int) -> Inverse:
-    """Invert a Hessian of a layer, damped.
+def factor(hessian: torch.Tensor, tokens: int) -> Factor:
+    """Damp and factor the Hessian of a layer.
 
     Args:
         hessian: (in, in) float64, the sum of x x^T over tokens.
@@ -49,22 +50,19 @@ def inverse(hessian: torch.Tensor, tokens: int) -> Inverse:
     """
     import torch
 
-    if not bool(torch.isfinite(hessian).all()):
+    if not bool(torch.isfinite(hessian.sum())):  # one that is not makes the sum so
         raise BadValue("the inputs of a layer are not finite, so there is no Hessian; look for NaN or overflow")
-    # From the last input to the first: with H reversed = L L^T, reversing L gives an upper R with H = R R^T,
-    # and R^-1 is the upper factor of the inverse. One factorisation and a triangular inverse, where inverting
-    # first and factorising then takes twice the work.
-    damped = hessian.flip(0, 1)
+    damped = hessian.flip(0, 1)  # a copy, reversed: its lower factor, reversed again, is the upper one
     diagonal = damped.diagonal()
     dead = diagonal == 0
     diagonal[dead] = 1.0
     mean, damping = float(diagonal.mean()), DAMPING
     diagonal += damping * mean
-    factor, failed = torch.linalg.cholesky_ex(damped)
+    lower, failed = torch.linalg.cholesky_ex(damped)
     while int(failed):
         diagonal += (MORE - 1) * damping * mean
         damping *= MORE
-        factor, failed = torch.linalg.cholesky_ex(damped)
+        lower, failed = torch.linalg.cholesky_ex(damped)
     why = []
     if int(dead.sum()):
         why.append(f"{int(dead.sum())} inputs were always zero")
@@ -73,20 +71,4 @@ def inverse(hessian: torch.Tensor, tokens: int) -> Inverse:
     if damping > DAMPING:
         why.append("not positive definite")
     note = f"singular Hessian ({', '.join(why)}), damped by {damping:.0%} of its mean diagonal" if why else None
-    return Inverse(_inverse_of_upper(factor.flip(0, 1)), dead.flip(0), note)
-
-
-def _inverse_of_upper(upper: torch.Tensor) -> torch.Tensor:
-    """The inverse of an upper triangular matrix, by halves: large products instead of long substitutions."""
-    import torch
-
-    size = len(upper)
-    if size <= SMALL:
-        unit = torch.eye(size, dtype=upper.dtype, device=upper.device)
-        return torch.linalg.solve_triangular(upper, unit, upper=True)  # type: ignore[no-any-return]  # torch leaves it untyped
-    half = size // 2
-    result = torch.zeros_like(upper)
-    first, second = _inverse_of_upper(upper[:half, :half]), _inverse_of_upper(upper[half:, half:])
-    result[:half, :half], result[half:, half:] = first, second
-    result[:half, half:] = -(first @ upper[:half, half:]) @ second
-    return result
+    return Factor(lower.flip(0, 1), dead.flip(0), note)

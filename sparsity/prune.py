@@ -274,11 +274,13 @@ def _bypass_removed(each: GroupSet, blocks: Sequence[Block], masks: Sequence[tor
 
 def _write(layer: PrunableLayer, weight: torch.Tensor, mask: torch.Tensor | None = None) -> None:
     """The weight into the layer, exact +0 where the mask is False (a product would leave -0)."""
+    import torch
+
     target = layer.weight
-    if target.data_ptr() != weight.data_ptr():
-        target.copy_(weight)
     if mask is not None:
-        target.masked_fill_(~mask, 0)
+        torch.where(mask, weight, weight.new_zeros(()), out=target)
+    elif target.data_ptr() != weight.data_ptr():
+        target.copy_(weight)
 
 
 def _refuse_empty_layers(layers: list[PrunableLayer], kept: list[int], recipe: Recipe) -> None:

@@ -29,7 +29,7 @@ class Reached(Exception):
 
 TOGETHER = 2048
 """Tokens whose products are summed in one go: large products are fast, and the float64 sum is touched seldom."""
-STRIP = 512
+STRIP = 256
 """Rows of a Hessian made at a time; what lies below the diagonal is mirrored, not computed."""
 
 

@@ -49,11 +49,18 @@ class Chosen(NamedTuple):
     """What becomes of one matrix."""
 
     weight: torch.Tensor
-    """(out, in), 0 where the mask is False."""
+    """(out, in), mended where the method mends; what it holds where the mask is False is not looked at."""
     mask: torch.Tensor
     """(out, in) boolean, True = kept."""
     note: str | None = None
     """What a reader of the result should know, such as a singular Hessian."""
+
+    @property
+    def pruned(self) -> torch.Tensor:
+        """The weight with its zeros, (out, in)."""
+        import torch
+
+        return torch.where(self.mask, self.weight, 0)
 
 
 class ChosenGroups(NamedTuple):

@@ -36,6 +36,5 @@ class Scored:
     prune_groups: None = None
 
     def prune_layer(self, weight: torch.Tensor, statistics: LayerStatistics, target: Target) -> Chosen:
-        """The weight with the lowest-scored units removed, and the mask that says which."""
-        mask = target.choose(self.score(weight, statistics))
-        return Chosen(weight.masked_fill(~mask, 0), mask)
+        """The weight itself, and the mask that removes its lowest-scored units."""
+        return Chosen(weight, target.choose(self.score(weight, statistics)))

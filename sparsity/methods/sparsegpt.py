@@ -5,7 +5,10 @@ Frantar, Alistarh: SparseGPT: Massive Language Models Can Be Accurately Pruned i
 worth w^2 / [U_jj]^2, U the upper Cholesky factor of the inverse Hessian; scores compete in each block
 of columns, for n:m in each m of a row. How many each block loses is rounded so that the sum is exact.
 
-The inverse is float64, the sweep over the columns in the weight's precision (float32 at least).
+U itself is never formed. With H = R R^T, R upper triangular, U = R^-1 and each diagonal block of U is the
+inverse of R's; what the columns of a block must make up for follows from what the earlier columns lost
+in all, e, by solving x R_BB = e R_:B. So one factorisation does, where the paper's code makes two and an
+inverse. The factor is float64, the sweep in the weight's precision (float32 at least).
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sparsity.calibration import HESSIAN
-from sparsity.hessian import inverse
+from sparsity.hessian import factor
 from sparsity.mask import keep_highest, keep_highest_in_rows
 from sparsity.methods.protocol import Chosen, Target
 from sparsity.pattern import NM, Unstructured
@@ -53,45 +56,43 @@ class SparseGPT:
         import torch
 
         assert statistics.hessian is not None  # it is in `needs`
-        inverted = inverse(statistics.hessian, statistics.tokens)
+        known = factor(statistics.hessian, statistics.tokens)
         wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
-        upper = inverted.root.to(wide)
-        # (in, out): a column of the weight is a row here, side by side. Always a copy: a Conv1D stores it like this.
+        upper = known.upper.to(wide)
+        # (in, out): a column of the weight is a row here, side by side. A copy: a Conv1D stores it like this.
         columns = weight.t().to(wide, copy=True, memory_format=torch.contiguous_format)
-        columns[inverted.dead] = 0
+        columns[known.dead] = 0
         kept = torch.ones_like(columns, dtype=torch.bool)
-        size = len(columns)
-        step = BLOCK if not isinstance(target.pattern, NM) else max(1, BLOCK // target.pattern.m) * target.pattern.m
+        errors = torch.empty_like(columns)  # what was lost of each column so far, mending included
+        size, m = len(columns), target.pattern.m if isinstance(target.pattern, NM) else 1
+        step = max(1, BLOCK // m) * m
         for start in range(0, size, step):
-            end = min(size, start + step)
-            removed_before, removed_after = (target.remove * at // size for at in (start, end))
-            _sweep(columns, kept, upper, range(start, end), target, removed_after - removed_before)
-        return Chosen(columns.t().to(weight.dtype), kept.t(), inverted.note)
+            part = slice(start, min(size, start + step))
+            before, after = (target.remove * at // size for at in (part.start, part.stop))
+            inner = torch.linalg.inv(known.upper[part, part]).to(wide)  # that corner of the factor of H^-1
+            # What the columns before lost, all later columns make up for together: these by so much.
+            mending = inner.t() @ (upper[:start, part].t() @ errors[:start])
+            original = columns[part].clone()
+            columns[part] += mending
+            _sweep(columns[part], kept[part], inner, target, after - before)
+            errors[part] = original - columns[part]
+        return Chosen(columns.t().to(weight.dtype), kept.t(), known.note)
 
 
-def _sweep(
-    columns: torch.Tensor, kept: torch.Tensor, upper: torch.Tensor, part: range, target: Target, remove: int
-) -> None:
-    """Prunes a block of columns and updates everything behind it, in place. `columns`, `kept`: (in, out)."""
-    import torch
-
-    start, end = part.start, part.stop
-    block, mask = columns[start:end], kept[start:end]
-    inner = upper[start:end, start:end]
+def _sweep(block: torch.Tensor, mask: torch.Tensor, inner: torch.Tensor, target: Target, remove: int) -> None:
+    """Prunes a block of columns, the later making up for the earlier, in place. `block`, `mask`: (columns, out)."""
     scale = inner.diagonal().square()[:, None]
     pattern = target.pattern
     if not isinstance(pattern, NM):
         score = (block.square() / scale).t()
         mask[:] = keep_highest([lambda: score], score.numel() - remove)[0].t()
-    errors = torch.empty_like(block)
     for j in range(len(block)):
         if isinstance(pattern, NM) and j % pattern.m == 0:
             group = slice(j, j + pattern.m)
             mask[group] = keep_highest_in_rows((block[group].square() / scale[group]).t(), pattern.n).t()
-        torch.div(block[j].masked_fill(mask[j], 0), inner[j, j], out=errors[j])
+        lost = block[j].masked_fill(mask[j], 0).div_(inner[j, j])
         block[j].masked_fill_(~mask[j], 0)
-        block[j + 1 :].addr_(inner[j, j + 1 :], errors[j], alpha=-1)
-    columns[end:].addmm_(upper[start:end, end:].t(), errors, alpha=-1)
+        block[j + 1 :].addr_(inner[j, j + 1 :], lost, alpha=-1)
 
 
 METHOD = SparseGPT()

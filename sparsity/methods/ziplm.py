@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sparsity.calibration import HESSIAN
 from sparsity.errors import Refused
-from sparsity.hessian import inverse
+from sparsity.hessian import factor
 from sparsity.methods.protocol import Chosen, ChosenGroups, Target
 from sparsity.pattern import Groups
 
@@ -56,11 +56,9 @@ class ZipLM:
         import torch
 
         assert statistics.hessian is not None  # it is in `needs`
-        inverted = inverse(statistics.hessian, statistics.tokens)
-        rest = inverted.matrix
-        mended = weight.double().index_fill(
-            1, inverted.dead.nonzero().flatten(), 0.0
-        )  # what reads nothing costs nothing
+        known = factor(statistics.hessian, statistics.tokens)
+        rest = known.inverse
+        mended = weight.double().index_fill(1, known.dead.nonzero().flatten(), 0.0)  # what reads nothing costs nothing
         kept = torch.ones(len(columns), dtype=torch.bool, device=weight.device)
         removed, at_once = 0, math.ceil(remove / ROUNDS)
         while removed < remove:
@@ -78,7 +76,7 @@ class ZipLM:
             rest[every] = 0
             rest[:, every] = 0
             rest[every, every] = 1  # a unit, so that it can be inverted; its cost is infinite
-        return ChosenGroups(mended.to(weight.dtype), kept, inverted.note)
+        return ChosenGroups(mended.to(weight.dtype), kept, known.note)
 
 
 def _costs(weight: torch.Tensor, rest: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:

@@ -71,7 +71,7 @@ def errors(model: Model, method: str, pattern: str, scope: str) -> list[float]:
         chosen = METHODS[method].prune_layer(weight.clone(), known, target)
         assert int(chosen.mask.sum()) * 2 == weight.numel()
         assert known.hessian is not None
-        apart = (weight - chosen.weight).double()
+        apart = (weight - chosen.pruned).double()
         found.append(float(((apart @ known.hessian) * apart).sum()))
     return found
 

@@ -79,7 +79,7 @@ def test_the_choice_on_a_small_matrix(
 ) -> None:
     chosen = METHODS[name].prune_layer(weight, UNKNOWN, layers.target(text, remove, per_row=per_row))
     assert chosen.mask.tolist() == rows(mask)
-    assert torch.equal(chosen.weight, torch.where(chosen.mask, weight, 0.0))
+    assert torch.equal(chosen.pruned, torch.where(chosen.mask, weight, 0.0))
 
 
 def test_random_is_the_same_on_every_machine() -> None:
@@ -155,12 +155,12 @@ def test_statistics_are_left_alone(name: str) -> None:
 def test_the_weight_is_zero_exactly_where_the_mask_says_so(name: str, text: str, dtype: torch.dtype) -> None:
     weight = layers.weight(8, 12, dtype)
     chosen, gone = prune(name, text, weight, layers.known(layers.inputs(40, 12)))
-    assert chosen.weight.dtype == dtype
+    assert chosen.pruned.dtype == dtype
     assert chosen.mask.dtype == torch.bool
-    assert torch.equal(chosen.weight != 0, chosen.mask)
+    assert torch.equal(chosen.pruned != 0, chosen.mask)
     assert int((~chosen.mask).sum()) == gone
     if METHODS[name].score is not None or name == "none":
-        assert torch.equal(chosen.weight[chosen.mask], weight[chosen.mask]), "a score changes no weight that stays"
+        assert torch.equal(chosen.pruned[chosen.mask], weight[chosen.mask]), "a score changes no weight that stays"
 
 
 @pytest.mark.parametrize(("name", "text"), cases())

@@ -42,7 +42,7 @@ def test_each_row_keeps_what_the_paper_keeps(text: str, remove: int, width: int,
     weight, x = layers.weight(10, 24), layers.inputs(50, 24)
     chosen = METHODS["wanda"].prune_layer(weight, layers.known(x), layers.target(text, remove, per_row=True))
     assert chosen.mask.tolist() == reference(weight.tolist(), x.tolist(), width, stay)
-    assert torch.equal(chosen.weight, torch.where(chosen.mask, weight, 0.0))
+    assert torch.equal(chosen.pruned, torch.where(chosen.mask, weight, 0.0))
 
 
 def test_inputs_decide_and_not_magnitude_alone() -> None:
