@@ -87,25 +87,30 @@ def _smoke() -> dict[str, Grids]:
 def _default() -> dict[str, Grids]:
     """The embedded models, the whole story."""
     base = Grid(EMBEDDED)
-    masks = replace(base, sparsities=(0.1, 0.5, 0.9, 0.99))
-    compact = replace(base, patterns=("neurons+heads", "layers"), sparsities=(0.5,), formats=("compact",))
-    smoke = _smoke()
+    smaller = replace(base, sparsities=(0.5,), formats=("compact",))
+    performance = (
+        replace(base, sparsities=(0.1, 0.5, 0.9)),
+        replace(smaller, methods=("ziplm",), patterns=("neurons+heads",)),
+        replace(smaller, methods=("shortgpt",), patterns=("layers",)),
+    )
     return _questions(
         base,
         (
             replace(
                 base, methods=("l1", "random"), scopes=("layer", "global"), sparsities=STUDY_SPARSITIES, seeds=(0,)
             ),
-            *smoke["pruning"][1:],
+            *_smoke()["pruning"][1:],
         ),
-        (masks, compact),
-        (replace(masks, sparsities=STUDY_SPARSITIES), replace(compact, sparsities=(0.25, 0.5), patterns=GROUPS)),
+        performance,
+        performance,
         (
-            replace(base, scopes=("layer", "global")),
-            replace(base, methods=("random",), sparsities=(0.3, 0.5, 0.7, 0.99)),
-            replace(base, methods=("sparsegpt",), sparsities=(0.5, 0.7, 0.8, 0.9)),
+            base,
+            replace(base, scopes=("global",), sparsities=(0.3, 0.5, 0.7, 0.9)),
+            replace(base, methods=("random",), sparsities=(0.3, 0.5, 0.99)),
+            replace(base, methods=("sparsegpt",), sparsities=(0.5, 0.8)),
             replace(base, methods=("l1", "sparsegpt"), patterns=("2:4",)),
-            replace(base, methods=("l2", "ziplm"), patterns=("neurons+heads",), sparsities=(0.25, 0.5)),
+            replace(base, methods=("l2",), patterns=("neurons+heads",), sparsities=(0.5,)),
+            replace(base, methods=("ziplm",), patterns=("neurons+heads",), sparsities=(0.25, 0.5)),
             replace(base, methods=("shortgpt",), patterns=("layers",), sparsities=(0.5,)),
         ),
     )

@@ -71,7 +71,7 @@ def panels(names: Sequence[str], title: str, y_label: str) -> tuple[Figure, dict
     for i, name in enumerate(names):
         axes[name] = figure.add_subplot(rows, columns, i + 1)
         axes[name].set_title(text(name, 40))
-        axes[name].set_xlabel("sparsity of the prunable weights (fraction)")
+        axes[name].set_xlabel("sparsity (fraction of weights, or of groups)")
         if i % columns == 0:
             axes[name].set_ylabel(y_label)
     return figure, axes
