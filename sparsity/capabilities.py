@@ -20,7 +20,7 @@ from sparsity.models.families import ARCHITECTURES, Architecture
 PATTERNS = ("unstructured", "2:4", "4x1", "neurons", "heads", "layers")
 """One of each form; `neurons+heads` is what both are."""
 PRUNING = tuple(name for name in METHODS if name != "none")
-FORMS = {"2:4": "n:m", "4x1": "rxc blocks"}
+FORMS = {"2:4": "n:m", "4x1": "tiles (rxc)"}
 """How a form is called whose example stands here."""
 
 
@@ -37,7 +37,7 @@ def page() -> str:
             "## Formats",
             formats(),
             "## Families of models",
-            "Single weights, n:m and blocks work on every transformers language model whose blocks hold `Linear` or "
+            "Single weights, n:m and tiles work on every transformers language model whose blocks hold `Linear` or "
             "`Conv1D` layers; methods that look at inputs, on all but undescribed encoder-decoders. Neurons, heads and "
             "layers need a description:",
             families(),

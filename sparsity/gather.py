@@ -115,6 +115,9 @@ def gradients(
     from torch.nn import functional
     from tqdm import tqdm
 
+    tokens = sum(int((batch.labels != IGNORED).sum()) for batch in batches)
+    if not tokens:
+        raise Refused("the calibration batches hold no label, so there is no loss to take gradients of")
     weights: list[Any] = [layer.module.weight for layer in layers]
     wide = torch.promote_types(layers[0].weight.dtype, torch.float32)  # squares of half precision would vanish
     squared = [torch.zeros_like(layer.weight, dtype=wide) for layer in layers]
@@ -139,7 +142,6 @@ def gradients(
     finally:
         for weight, before in zip(weights, asked, strict=True):
             weight.requires_grad_(before)
-    tokens = sum(int((batch.labels != IGNORED).sum()) for batch in batches)
     return [
         LayerStatistics(seed, tokens, squared_gradients=square, saliences=torch.stack(salience))
         for seed, square, salience in zip(seeds, squared, saliences, strict=True)

@@ -60,6 +60,8 @@ def decide(
             for i, mask in zip(rivals, masks, strict=True):
                 kept[i] = _rounded(job, sets[i], mask, scores[i])
     _refuse_nothing_left(job, sets, kept)
+    for kind in dict.fromkeys(each.kind for each in sets):
+        _refuse_nothing_gone(job, kind, [mask for each, mask in zip(sets, kept, strict=True) if each.kind == kind])
     return kept
 
 
@@ -88,6 +90,7 @@ def decide_in_sequence(
             weight, kept, note = prune_groups(layers[layer].weight, statistics, each.reader.index, remove)
             if not bool(kept.any()):
                 raise _nothing_left(job, each)
+            _refuse_nothing_gone(job, each.kind, [kept])
             yield each, kept, weight, note
 
 
@@ -148,6 +151,15 @@ def _refuse_nothing_left(job: Job, sets: Sequence[GroupSet], kept: Sequence[torc
     for each, mask in zip(sets, kept, strict=True):
         if not bool(mask.any()):
             raise _nothing_left(job, each)
+
+
+def _refuse_nothing_gone(job: Job, kind: str, kept: Sequence[torch.Tensor]) -> None:
+    """Rounding widths up must not undo the whole pruning."""
+    if job.sparsity and all(bool(mask.all()) for mask in kept):
+        total = sum(mask.numel() for mask in kept)
+        raise Refused(
+            f"rounded up to a multiple of {job.multiple}, all of {total} {kind} stay; a smaller one lets some go"
+        )
 
 
 def _nothing_left(job: Job, each: GroupSet) -> Refused:

@@ -181,6 +181,8 @@ def _heads(block: Block, attention: Attention, at: Callable[[str], int], layers:
 
 
 def _whole_blocks(model: PreTrainedModel, layers: Sequence[PrunableLayer], blocks: Sequence[Block]) -> list[GroupSet]:
+    if getattr(model.config, "scale_attn_by_inverse_layer_idx", False):
+        raise Refused("its attention is scaled by the number of each block, so none can be removed")
     members: dict[int, list[int]] = {}
     for i, layer in enumerate(layers):
         members.setdefault(layer.block, []).append(i)

@@ -12,7 +12,7 @@ choice that leaves a layer without any weight, unless whole layers were asked fo
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from sparsity.errors import BadValue, Refused, UnknownName
 from sparsity.groups import GroupSet, WholeBlocks, groups_of
 from sparsity.methods import METHODS
 from sparsity.models.architecture import PrunableLayer, blocks_of, prunable_layers
+from sparsity.tasks.batching import Batch, as_batch
 
 if TYPE_CHECKING:
     import torch
@@ -30,11 +31,14 @@ if TYPE_CHECKING:
 
     from sparsity.methods.protocol import PruningMethod
     from sparsity.models.architecture import Block
-    from sparsity.tasks.batching import Batch
 
 SCOPES = ("row", "layer", "global", "erk", "owl")
 """Where scores compete: within each row, within each layer, across all layers; or within each layer after an
 allocation gave each its own share (`sparsity.allocation`)."""
+
+
+NEAR = 0.005
+"""A share of groups farther from what was asked is noted: groups go one by one."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,10 @@ def needs(recipe: Recipe) -> frozenset[str]:
 
 
 def prune(
-    model: PreTrainedModel, recipe: Recipe, dense: PreTrainedModel | None = None, batches: Sequence[Batch] = ()
+    model: PreTrainedModel,
+    recipe: Recipe,
+    dense: PreTrainedModel | None = None,
+    batches: Sequence[Batch | Mapping[str, torch.Tensor]] = (),
 ) -> PrunedModel:
     """Prune the model in place and return it with its masks.
 
@@ -127,40 +134,51 @@ def prune(
         model: receives the pruned weights; everything but its prunable weights is left alone.
         recipe: what to remove.
         dense: where the weights come from; the model itself when None.
-        batches: calibration, for methods that look at inputs or gradients. Their labels are the loss.
+        batches: calibration, for methods that look at inputs or gradients: what a tokenizer gives
+            (`input_ids`, `attention_mask`); for gradients `Batch`es, whose labels are the loss.
 
     Raises:
         UnknownName: a method, pattern or scope that does not exist.
         ModelNotUnderstood: the model's blocks are not wholly known.
-        Refused: the recipe cannot be carried out, or not on this model.
+        Refused: the recipe cannot be carried out, or not on this model. Of a method that goes block by block,
+            the model's prunable weights may have been overwritten by then.
+        BadValue: `dense` is another model, or a batch is none.
     """
     _check(recipe, batches)
+    seen = [as_batch(batch) for batch in batches]
     method, shape = METHODS[recipe.method], patterns.parse(recipe.pattern)
     layers = prunable_layers(model)
     sources = layers if dense is None else prunable_layers(dense)
     blocks = blocks_of(model)
+    _check_dense(layers, sources)
     for block in blocks:
+        if dense is None and bypass.is_bypassed(block.module) and shape != patterns.Layers():
+            raise Refused(f"{block.name} was removed from this model already; prune from the dense one (dense=…)")
         bypass.restore(block.module)
     wanted = needs(recipe)
     if wanted:
         gather.check(model)
         for layer, source in zip(layers, sources, strict=True):
             _write(layer, source.weight)
-    known = _statistics(model, layers, recipe, method, batches)
+    training = model.training
+    model.eval()  # what calibration sees is no matter of chance
+    known = _statistics(model, layers, recipe, method, seen)
     if isinstance(shape, patterns.GroupPattern):
         sets = groups_of(model, layers, shape.kinds)
         job = grouped.Job(method, shape, recipe.scope, recipe.sparsity, recipe.multiple)
-        masks, groups, notes = _prune_groups(job, model, layers, sources, sets, known, batches)
+        masks, groups, notes = _prune_groups(job, model, layers, sources, sets, known, seen)
+        notes += [
+            f"of {total} {kind} {gone} go, which is {gone / total:.3g} and not {recipe.sparsity:g}"
+            for kind, (gone, total) in groups.items()
+            if abs(gone / total - recipe.sparsity) > NEAR
+        ]
         for each in sets:
             _bypass_removed(each, blocks, masks)
     else:
         groups = {}
-        masks, notes = _prune_elements(
-            elements.Job(method, shape, recipe.scope, recipe.sparsity), model, layers, sources, known, batches
-        )
+        masks, notes = _prune_elements(recipe, shape, model, layers, sources, known, seen)
+    model.train(training)
     kept = [int(mask.count_nonzero()) for mask in masks]
-    if shape != patterns.Layers():
-        _refuse_empty_layers(layers, kept, recipe)
     prunable = sum(mask.numel() for mask in masks)
     return PrunedModel(
         model,
@@ -175,17 +193,22 @@ def prune(
     )
 
 
-def _check(recipe: Recipe, batches: Sequence[Batch]) -> None:
+def _check(recipe: Recipe, batches: Sequence[Batch | Mapping[str, torch.Tensor]]) -> None:
     if reason := refusal(recipe.method, recipe.pattern, recipe.scope):
         raise Refused(reason)
     fixed = patterns.parse(recipe.pattern).fixed
     if fixed is not None and recipe.sparsity != fixed:
         raise Refused(f"pattern {recipe.pattern} removes {fixed:g} of the weights, not {recipe.sparsity:g}")
-    if recipe.multiple < 1:
+    if type(recipe.multiple) is not int or recipe.multiple < 1:
         raise BadValue(f"multiple {recipe.multiple} is not a whole number from 1")
     if needs(recipe) and not batches:
         who = f"method {recipe.method}" if METHODS[recipe.method].needs else f"scope {recipe.scope}"
-        raise Refused(f"{who} needs calibration batches ({', '.join(sorted(needs(recipe)))}), and none were given")
+        raise Refused(
+            f"{who} needs calibration batches ({', '.join(sorted(needs(recipe)))}), and none were given: "
+            "batches=[tokenizer(texts, return_tensors='pt', padding=True), ...]"
+        )
+    if calibration.GRADIENTS in needs(recipe) and not all(isinstance(batch, Batch) for batch in batches):
+        raise Refused(f"method {recipe.method} needs labels: give sparsity.tasks.batching.Batch, which has them")
 
 
 def _statistics(
@@ -212,19 +235,27 @@ def _statistics(
 
 
 def _prune_elements(
-    job: elements.Job,
+    recipe: Recipe,
+    shape: patterns.ElementPattern,
     model: PreTrainedModel,
     layers: Sequence[PrunableLayer],
     sources: Sequence[PrunableLayer],
     known: Sequence[LayerStatistics],
     batches: Sequence[Batch],
 ) -> tuple[list[torch.Tensor], list[str]]:
+    job = elements.Job(METHODS[recipe.method], shape, recipe.scope, recipe.sparsity)
+    decided = elements.decide(job, model, layers, sources, known, batches)
+    if not job.method.sequential or recipe.scope == "global":  # all is decided before anything is written
+        every = list(decided)
+        _refuse_empty_layers(layers, [mask for _, _, mask, _ in every], recipe)
+        decided = iter(every)
     masks, notes = [], []
-    for i, weight, mask, note in elements.decide(job, model, layers, sources, known, batches):
+    for i, weight, mask, note in decided:
         _write(layers[i], weight, mask)
         masks.append(mask)
         notes += [note] if note else []
         del weight  # before the next is made: two at a time would double what this needs
+    _refuse_empty_layers(layers, masks, recipe)
     return masks, notes
 
 
@@ -283,8 +314,16 @@ def _write(layer: PrunableLayer, weight: torch.Tensor, mask: torch.Tensor | None
         target.copy_(weight)
 
 
-def _refuse_empty_layers(layers: list[PrunableLayer], kept: list[int], recipe: Recipe) -> None:
-    empty = [layer.name for layer, count in zip(layers, kept, strict=True) if not count]
+def _check_dense(layers: Sequence[PrunableLayer], sources: Sequence[PrunableLayer]) -> None:
+    """The weights must come from a model of the same layers."""
+    own, theirs = ([(x.name, x.weight.shape, x.weight.dtype) for x in each] for each in (layers, sources))
+    if own != theirs:
+        where = next((a[0] for a, b in zip(own, theirs, strict=False) if a != b), "the number of layers")
+        raise BadValue(f"dense is another model than the one to prune: they differ in {where}")
+
+
+def _refuse_empty_layers(layers: Sequence[PrunableLayer], masks: Sequence[torch.Tensor], recipe: Recipe) -> None:
+    empty = [layer.name for layer, mask in zip(layers, masks, strict=True) if not bool(mask.any())]
     if empty:
         more = f" and {len(empty) - 1} more layers" if len(empty) > 1 else ""
         way_out = "a lower sparsity or scope 'layer' keeps" if recipe.scope == "global" else "a lower sparsity keeps"
@@ -296,4 +335,5 @@ def _refuse_empty_layers(layers: list[PrunableLayer], kept: list[int], recipe: R
 
 def _summed_up(notes: Sequence[str]) -> tuple[str, ...]:
     """Each note once, with how many layers it is of."""
-    return tuple(f"{note} ({notes.count(note)} layers)" for note in dict.fromkeys(notes))
+    counted = {note: notes.count(note) for note in notes}
+    return tuple(note if count == 1 else f"{note} ({count} layers)" for note, count in counted.items())

@@ -47,13 +47,13 @@ def save(model: PreTrainedModel | PrunedModel, folder: str | Path) -> None:
         )
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadValue(f"{folder}: no folder can be made there: {error.strerror}") from None
-    (path / MASKS).unlink(missing_ok=True)  # of what was saved here before
-    module.save_pretrained(path)
-    if isinstance(model, PrunedModel):
-        named = zip(model.layers, model.masks, strict=True)
-        save_file({layer.name: _packed(mask) for layer, mask in named}, path / MASKS)
+        (path / MASKS).unlink(missing_ok=True)  # of what was saved here before
+        module.save_pretrained(path)
+        if isinstance(model, PrunedModel):
+            named = zip(model.layers, model.masks, strict=True)
+            save_file({layer.name: _packed(mask) for layer, mask in named}, path / MASKS)
+    except (OSError, ValueError) as error:
+        raise BadValue(f"{folder}: nothing can be saved there: {one_line(error)}") from None
 
 
 def load(folder: str | Path) -> PreTrainedModel:
@@ -65,7 +65,11 @@ def load(folder: str | Path) -> PreTrainedModel:
     Raises `ModelNotLoaded` for a folder that holds no such model, saying what is wrong.
     """
     path, where = Path(folder), str(folder)
-    if not (path / "config.json").is_file():
+    try:
+        there = (path / "config.json").is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        there = False
+    if not there:
         raise ModelNotLoaded(f"{where}: no config.json there; give a folder that sparsity.save wrote")
     raw = read_json(where, path / "config.json")
     refuse_incomplete(where, path)

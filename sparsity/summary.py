@@ -42,7 +42,7 @@ Curve = tuple[str, str, str]
 def text(records: Sequence[Record], not_measured: Sequence[NotMeasured], not_run: int = 0) -> str:
     """Everything there is to say; empty when nothing was measured. `not_run`: tests that the run was stopped before."""
     stopped = f"The run was stopped: {not_run} tests were not run." if not_run else ""
-    parts = (costs(records), doubts(records), quality(records), missing(not_measured), stopped)
+    parts = (costs(records), doubts(records), quality(records), notes(records), missing(not_measured), stopped)
     return "\n\n".join(part for part in parts if part)
 
 
@@ -121,6 +121,19 @@ def quality(records: Iterable[Record]) -> str:
         for curve, found in points.items()
     ]
     return _table(rows, ("model", "metric", "pruned by", "unpruned", *map(str, columns)))
+
+
+def notes(records: Iterable[Record]) -> str:
+    """What to know of a pruned model, once each, with the cell that it was first said of."""
+    found: dict[tuple[str, str], Cell] = {}
+    for record in records:
+        for note in (record.pruned.notes if record.pruned else None) or ():
+            found.setdefault((record.cell.model, note), record.cell)
+    return "\n".join(f"note: {_pruned(cell)}: {note}" for (_, note), cell in found.items())
+
+
+def _pruned(cell: Cell) -> str:
+    return _name(dataclasses.replace(cell, format=None, workload=None, task=None))
 
 
 def missing(not_measured: Sequence[NotMeasured]) -> str:

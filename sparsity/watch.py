@@ -121,6 +121,10 @@ class Watch:
         """What was gathered, a value for each layer."""
         if missing := [layer for i, layer in enumerate(self.layers) if i not in self.sums]:
             raise unreached(missing[0])
+        if blank := [layer for i, layer in enumerate(self.layers) if not self.sums[i].tokens]:
+            raise Refused(
+                f"the calibration batches hold no text for {blank[0].name}, so nothing is known of its inputs"
+            )
         finished = {id(sums): sums.finished() for sums in self.sums.values()}
         return [LayerStatistics(seed, self.sums[i].tokens, *finished[id(self.sums[i])]) for i, seed in enumerate(seeds)]
 
@@ -132,7 +136,9 @@ def unreached(layer: PrunableLayer) -> Refused:
 
 def token_masks(batch: Batch) -> dict[str, torch.Tensor]:
     """Which positions hold text, (B, T) boolean, by `PrunableLayer.tokens`."""
-    own = batch.inputs["attention_mask"].bool()
+    import torch
+
+    own = batch.inputs.get("attention_mask", torch.ones_like(batch.inputs["input_ids"])).bool()
     decoder = batch.inputs.get("decoder_input_ids")
     shown = own if decoder is None else batch.labels != IGNORED
     return {"own": own, "decoder": shown}

@@ -424,8 +424,10 @@ def test_multiple_rounds_each_block_up_where_all_compete() -> None:
         int(groups_kept(each, exact.masks).sum()) for each in groups_of(exact.model, exact.layers, ("neurons",))
     ]
     assert widths == [-(-width // 8) * 8 for width in unrounded]
-    model = lively("bart")
-    assert prune(model, replace(recipe("random", "neurons"), multiple=50)).removed == 0  # never beyond what there is
+    for method in ("random", "ziplm"):
+        model = lively("bart")
+        with pytest.raises(Refused, match=r"rounded up to a multiple of 50, all of .* neurons stay"):
+            prune(model, replace(recipe(method, "neurons"), multiple=50), None, tiny.batches(model))
 
 
 # The order of choices.
@@ -624,10 +626,10 @@ def few_tokens(model: Any) -> list[Batch]:
 def test_a_singular_hessian_is_noted_with_how_many_layers_have_one(method: str, pattern: str) -> None:
     model = lively("bert")
     pruned = prune(model, recipe(method, pattern), None, few_tokens(model))
-    wide = [note for note in pruned.notes if "9 tokens for 32 inputs" in note]
+    told = [note for note in pruned.notes if note.startswith("singular Hessian")]
+    wide = [note for note in told if "9 tokens for 32 inputs" in note]
     assert [note.endswith("(2 layers)") for note in wide] == [True]
-    assert all(note.startswith("singular Hessian") for note in pruned.notes)
-    assert sum(int(note.rpartition("(")[2].split()[0]) for note in pruned.notes) == (2 if method == "ziplm" else 12)
+    assert sum(int(note.rpartition("(")[2].split()[0]) for note in told) == (2 if method == "ziplm" else 12)
     assert pruned.counts.notes == list(pruned.notes)
 
 
@@ -635,8 +637,80 @@ def test_a_singular_hessian_is_noted_with_how_many_layers_have_one(method: str, 
 def test_methods_without_a_hessian_have_no_note(method: str) -> None:
     model = lively("bert")
     pruned = prune(model, allowed(method)[0], None, few_tokens(model))
-    assert pruned.notes == ()
-    assert pruned.counts.notes is None
+    assert not [note for note in pruned.notes if "Hessian" in note]
+    exact = prune(model, Recipe("l1", 0.5, "neurons"), tiny.model("bert"))
+    assert exact.notes == ()
+    assert exact.counts.notes is None
+
+
+def test_a_share_of_groups_that_is_not_what_was_asked_is_noted() -> None:
+    pruned = prune(tiny.model("bert"), Recipe("l1", 0.3, "heads"))  # four heads an attention
+    assert pruned.notes == ("of 8 heads 2 go, which is 0.25 and not 0.3",)
+
+
+# What must not pass for a pruning.
+
+
+@pytest.mark.parametrize("method", [method for method in PRUNING if METHODS[method].needs])
+def test_batches_that_hold_nothing_are_refused(method: str) -> None:
+    model = tiny.model("bert")
+    blank = []
+    for batch in tiny.batches(model):
+        inputs = batch.inputs | {"attention_mask": torch.zeros_like(batch.inputs["attention_mask"])}
+        blank.append(Batch(inputs, torch.full_like(batch.labels, -100), batch.documents))
+    with pytest.raises(Refused, match=r"hold no (text|label)"):
+        prune(model, allowed(method)[0], None, blank)
+
+
+@pytest.mark.parametrize("method", ["wanda", "sparsegpt", "taylor", "ziplm", "shortgpt"])
+def test_calibration_is_no_matter_of_chance_in_a_model_that_trains(method: str) -> None:
+    wanted, masks = allowed(method)[0], []
+    for training in (False, True):
+        model = lively("bert").train(training)
+        masks.append(prune(model, wanted, None, tiny.batches(model)).masks)
+        assert model.training == training
+    assert all(map(torch.equal, *masks))
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_a_refused_choice_leaves_the_model_as_it_was(scope: str) -> None:
+    model = tiny.model("gpt2")
+    before = tiny.state(model)
+    with pytest.raises(Refused, match="leaves no weight at all"):
+        prune(model, Recipe("l1", 0.9999, scope=scope))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_model_that_lost_layers_is_not_pruned_in_place_again() -> None:
+    model = tiny.model("bert")
+    prune(model, Recipe("l1", 0.5, "layers"))
+    with pytest.raises(Refused, match="was removed from this model already; prune from the dense one"):
+        prune(model, Recipe("l1", 0.5))
+
+
+def test_weights_come_from_a_model_of_the_same_layers() -> None:
+    for other in (tiny.model("gpt2"), tiny.model("bert", torch.bfloat16)):
+        with pytest.raises(BadValue, match="dense is another model"):
+            prune(tiny.model("bert"), Recipe("l1", 0.5), other)
+
+
+def test_what_a_tokenizer_gives_will_do_for_calibration() -> None:
+    model = lively("bert")
+    given = [dict(batch.inputs) for batch in tiny.batches(model)]
+    wanted = Recipe("sparsegpt", 0.5)
+    plain, whole = (prune(lively("bert"), wanted, None, each).masks for each in (given, tiny.batches(model)))
+    assert all(map(torch.equal, plain, whole))
+    alone = [{"input_ids": batch["input_ids"]} for batch in given]
+    assert prune(model, wanted, None, alone).removed == sum(mask.numel() for mask in plain) // 2
+    with pytest.raises(Refused, match="taylor needs labels"):
+        prune(model, Recipe("taylor", 0.5), None, given)
+    with pytest.raises(BadValue, match="a calibration batch is a mapping"):
+        prune(model, wanted, None, ["text"])  # type: ignore[list-item]  # what is refused
+
+
+def test_layers_whose_attention_is_scaled_by_their_number_stay() -> None:
+    with pytest.raises(Refused, match="scaled by the number of each block"):
+        prune(tiny.model("gpt2", scale_attn_by_inverse_layer_idx=True), Recipe("l1", 0.5, "layers"))
 
 
 # Refusals.

@@ -51,6 +51,8 @@ BUILT_IN: dict[str, tuple[str, dict[str, Any]]] = {
 """Configuration class and what differs from its defaults, for `random:` without a network."""
 WANTED = ("*.json", "*.safetensors", "*.txt", "*.model")
 """The files of a hub repository that a checkpoint consists of."""
+TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model", "merges.txt")
+"""One of them at least makes a tokenizer."""
 BY_NAME = [*embedded.NAMES, *(RANDOM + name for name in BUILT_IN)]
 """The names that need no network."""
 KNOWN = ", ".join(BY_NAME)
@@ -73,6 +75,8 @@ class Loaded:
 
         if self.folder is None:
             raise Refused(f"{self.reference} has random weights, so there is no quality to measure")
+        if not any(self.folder.glob(pattern) for pattern in TOKENIZER_FILES):
+            raise Refused(f"{self.reference} has no tokenizer, so no quality is measured; save it beside the weights")
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:

@@ -7,9 +7,11 @@ pair, whatever the order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+
+from sparsity.errors import BadValue
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +46,25 @@ class Batch:
         """The same batch on another device."""
         moved = {name: tensor.to(device) for name, tensor in self.inputs.items()}
         return Batch(moved, self.labels.to(device), self.documents)
+
+
+def as_batch(given: Batch | Mapping[str, torch.Tensor]) -> Batch:
+    """A batch as it is, or out of what a tokenizer gives: `input_ids` and, where there is padding, `attention_mask`.
+
+    Raises `BadValue` for anything else. Such a batch has no labels of its own: every position counts.
+    """
+    import torch
+
+    if isinstance(given, Batch):
+        return given
+    if not isinstance(given, Mapping) or not isinstance(given.get("input_ids"), torch.Tensor):
+        raise BadValue(
+            f"a calibration batch is a mapping with a tensor input_ids, (B, T), not a {type(given).__name__}"
+        )
+    inputs = {name: tensor for name, tensor in given.items() if name != "labels"}
+    inputs.setdefault("attention_mask", torch.ones_like(inputs["input_ids"]))
+    read = inputs.get("decoder_input_ids", inputs["input_ids"])
+    return Batch(inputs, torch.zeros_like(read), list(range(len(read))))
 
 
 def pad(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
