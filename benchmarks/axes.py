@@ -66,22 +66,24 @@ def _questions(all_: Grid, pruning: Grids, latency: Grids, memory: Grids, qualit
 
 
 def _smoke() -> dict[str, Grids]:
-    """CI: every benchmark, every method and pattern, on a tiny grid."""
+    """CI: every benchmark, every method and every kind of pattern and scope, on a tiny grid."""
     base = Grid(EMBEDDED, sparsities=(0.9,), seeds=(0,), workloads=("2x16",))
-    every = replace(base, methods=EVERY_METHOD, sparsities=(0.5,))
-    compact = replace(base, patterns=("neurons+heads",), sparsities=(0.5,), formats=("compact",))
-    return _questions(
-        base,
-        (
-            replace(base, methods=("l1", "random"), scopes=("layer", "global")),
-            replace(every, patterns=("2:4", "4x1", "neurons+heads", "layers")),
-            replace(base, methods=LOOKING, sparsities=(0.5,)),
-            replace(base, methods=("l1",), scopes=("erk", "owl")),
-        ),
-        (base, compact),
-        (base, compact),
-        (replace(base, methods=("l1", "random"), sparsities=(0.3, 0.5, 0.95), seeds=(0, 1, 2)),),
+    half = replace(base, sparsities=(0.5,))
+    performance = (base, replace(half, patterns=("neurons+heads",), formats=("compact",)))
+    quality = (
+        replace(base, sparsities=(0.3, 0.5, 0.95)),
+        replace(base, methods=("random",), sparsities=(0.5, 0.95), seeds=(0, 1, 2)),
     )
+    pruning = (
+        replace(base, methods=("l1", "random"), scopes=("layer", "global")),
+        replace(half, methods=("sparsegpt",), patterns=("2:4",)),
+        replace(half, methods=("l2",), patterns=("4x1",)),
+        replace(half, methods=("ziplm",), patterns=("neurons+heads",)),
+        replace(half, methods=("shortgpt",), patterns=("layers",)),
+        replace(half, methods=("wanda", "taylor"), scopes=("row",)),
+        replace(base, scopes=("erk", "owl")),
+    )
+    return _questions(base, pruning, performance, performance, quality)
 
 
 def _default() -> dict[str, Grids]:
@@ -99,7 +101,12 @@ def _default() -> dict[str, Grids]:
             replace(
                 base, methods=("l1", "random"), scopes=("layer", "global"), sparsities=STUDY_SPARSITIES, seeds=(0,)
             ),
-            *_smoke()["pruning"][1:],
+            replace(base, methods=EVERY_METHOD, patterns=("2:4", "neurons+heads"), sparsities=(0.5,), seeds=(0,)),
+            replace(base, methods=("wanda",), scopes=("row",), sparsities=(0.5,)),
+            replace(base, methods=("sparsegpt", "taylor"), sparsities=(0.5,)),
+            replace(base, methods=("l2",), patterns=("4x1",), sparsities=(0.5,)),
+            replace(base, methods=("shortgpt",), patterns=("layers",), sparsities=(0.5,)),
+            replace(base, scopes=("erk", "owl"), sparsities=(0.9,)),
         ),
         performance,
         performance,

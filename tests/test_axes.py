@@ -375,8 +375,8 @@ def test_a_method_alone_on_the_command_line_is_measured_in_the_default_profile(m
 
 def test_a_method_for_groups_is_measured_in_the_patterns_of_the_profile_that_it_can_do() -> None:
     assert asked("pruning", methods="l2")[1:] == [
-        "l2-4x1-layer-0.5",
         "l2-neurons+heads-layer-0.5",
+        "l2-4x1-layer-0.5",
         "l2-layers-global-0.5",
     ]
     assert asked("latency", methods="shortgpt") == ["none-0.0-dense-8x64", "shortgpt-layers-global-0.5-compact-8x64"]
