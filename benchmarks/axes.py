@@ -16,7 +16,7 @@ from sparsity.errors import UnknownName
 from sparsity.formats import FORMATS
 from sparsity.methods import METHODS
 from sparsity.options import Options
-from sparsity.prune import refusal
+from sparsity.prune import SCOPES, refusal
 
 Scalar = str | float | int | None
 NAMES = ("model", "method", "pattern", "scope", "sparsity", "seed", "format", "workload", "task")
@@ -54,12 +54,12 @@ EVERY_METHOD = tuple(name for name in METHODS if name != CONTROL)
 Grids = tuple[Grid, ...]
 
 
-def _questions(all_: Grid, pruning: Grids, latency: Grids, memory: Grids, quality: Grids) -> dict[str, Grids]:
+def _questions(all_: Grid, pruning: Grids, performance: Grids, quality: Grids) -> dict[str, Grids]:
     return {
         "weights": (all_,),
         "pruning": pruning,
-        "latency": latency,
-        "memory": memory,
+        "latency": performance,
+        "memory": performance,
         "perplexity": tuple(replace(grid, tasks=("lm",)) for grid in quality),
         "classification": tuple(replace(grid, tasks=("classification",)) for grid in quality),
     }
@@ -83,7 +83,7 @@ def _smoke() -> dict[str, Grids]:
         replace(half, methods=("wanda", "taylor"), scopes=("row",)),
         replace(base, scopes=("erk", "owl")),
     )
-    return _questions(base, pruning, performance, performance, quality)
+    return _questions(base, pruning, performance, quality)
 
 
 def _default() -> dict[str, Grids]:
@@ -109,7 +109,6 @@ def _default() -> dict[str, Grids]:
             replace(base, scopes=("erk", "owl"), sparsities=(0.9,)),
         ),
         performance,
-        performance,
         (
             base,
             replace(base, scopes=("global",), sparsities=(0.3, 0.5, 0.7, 0.9)),
@@ -126,22 +125,21 @@ def _default() -> dict[str, Grids]:
 def _study() -> dict[str, Grids]:
     """The original study at full size, its own workload."""
     base = Grid(ORIGINALS, sparsities=STUDY_SPARSITIES, workloads=("128x64",))
-    return _questions(base, (replace(base, scopes=("layer", "global")),), (base,), (base,), (base,))
+    return _questions(base, (replace(base, scopes=("layer", "global")),), (base,), (base,))
 
 
 def _full() -> dict[str, Grids]:
     """Every axis."""
     base = Grid(EMBEDDED, workloads=("1x64", "8x64"))
     elements = replace(base, methods=("l1", "random", *LOOKING), patterns=("unstructured", "4x1"))
-    scopes = ("row", "layer", "global", "erk", "owl")
     groups = replace(base, methods=EVERY_METHOD, patterns=GROUPS, sparsities=(0.25, 0.5, 0.75))
     fixed = replace(base, methods=("l1", "random", *LOOKING), patterns=("2:4", "1:4", "4:8"))
-    quality = (replace(elements, scopes=scopes), fixed, replace(groups, scopes=("layer", "global")))
+    quality = (replace(elements, scopes=SCOPES), fixed, replace(groups, scopes=("layer", "global")))
     performance = (
         replace(base, scopes=("layer", "global")),
         replace(groups, methods=("l1",), formats=("dense", "compact")),
     )
-    return _questions(base, quality, performance, performance, quality)
+    return _questions(base, quality, performance, quality)
 
 
 PROFILES: dict[str, dict[str, Grids]] = {

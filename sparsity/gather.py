@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from sparsity.calibration import HESSIAN, INFLUENCE, LayerStatistics
 from sparsity.errors import Refused
 from sparsity.models.architecture import PrunableLayer, architecture_for, blocks_of
-from sparsity.tasks.batching import IGNORED, Batch
+from sparsity.tasks.batching import IGNORED, Batch, counted
 from sparsity.watch import Reached, Watch, real_tokens, unreached
 
 if TYPE_CHECKING:
@@ -128,10 +128,8 @@ def gradients(
             weight.requires_grad_(True)
         for batch in tqdm(batches, desc="gradients", delay=DELAY, leave=False):
             with torch.enable_grad():
-                logits = model(**batch.inputs).logits
-                counted = batch.labels != IGNORED
-                chosen = logits if logits.dim() == 2 else logits[counted]
-                loss = functional.cross_entropy(chosen.to(wide), batch.labels[counted])
+                chosen, labels = counted(model(**batch.inputs).logits, batch.labels)
+                loss = functional.cross_entropy(chosen.to(wide), labels)
                 found = torch.autograd.grad(loss, weights, allow_unused=True)
             for layer, gradient, square, salience in zip(layers, found, squared, saliences, strict=True):
                 if gradient is None:

@@ -167,7 +167,7 @@ def _heads(block: Block, attention: Attention, at: Callable[[str], int], layers:
     size = int(getattr(block.module.get_submodule(attention.path), attention.head_size))
     output = at(attention.output)
     device = layers[output].weight.device
-    if attention.query == attention.key:  # one packed matrix: query, key and value one below the other
+    if attention.packed:
         packed = at(attention.query)
         width = layers[packed].weight.shape[0] // 3
         own = torch.arange(width, device=device).view(-1, size)

@@ -245,7 +245,8 @@ def _prune_elements(
 ) -> tuple[list[torch.Tensor], list[str]]:
     job = elements.Job(METHODS[recipe.method], shape, recipe.scope, recipe.sparsity)
     decided = elements.decide(job, model, layers, sources, known, batches)
-    if not job.method.sequential or recipe.scope == "global":  # all is decided before anything is written
+    at_once = not job.method.sequential or recipe.scope == "global"
+    if at_once:  # all is decided before anything is written
         every = list(decided)
         _refuse_empty_layers(layers, [mask for _, _, mask, _ in every], recipe)
         decided = iter(every)
@@ -255,7 +256,8 @@ def _prune_elements(
         masks.append(mask)
         notes += [note] if note else []
         del weight  # before the next is made: two at a time would double what this needs
-    _refuse_empty_layers(layers, masks, recipe)
+    if not at_once:
+        _refuse_empty_layers(layers, masks, recipe)
     return masks, notes
 
 

@@ -148,9 +148,8 @@ def _checked(where: str, raw: dict[str, Any], compact: Any) -> tuple[dict[str, i
         )
     for key, value in before.items():
         now = raw.get(key)
-        if (
-            value is None and key in widths and (now is None or type(now) is int)
-        ):  # GPT-2's n_inner: four times the width, unless said
+        by_default = value is None and key in widths  # GPT-2's n_inner: four times the width, unless said
+        if by_default and (now is None or type(now) is int):
             continue
         if type(value) is not int or type(now) is not int or not 0 < now <= value <= LARGEST:
             raise ModelNotLoaded(

@@ -131,8 +131,7 @@ def shapes_of(model: PreTrainedModel) -> list[list[dict[str, Any]]]:
 
 def _heads(block: nn.Module, attention: Attention) -> int:
     size = int(getattr(block.get_submodule(attention.path), attention.head_size))
-    packed = 3 if attention.query == attention.key else 1
-    return _shape(block.get_submodule(attention.key))[0] // packed // size
+    return _shape(block.get_submodule(attention.key))[0] // (3 if attention.packed else 1) // size
 
 
 def follow_config(model: PreTrainedModel) -> None:

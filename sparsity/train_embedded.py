@@ -27,7 +27,7 @@ from sparsity.blueprint import POSITIONS, config_of, new_model, tokenizer_of
 from sparsity.models import embedded, hub
 from sparsity.models.architecture import architecture_of
 from sparsity.tasks import language_modeling, quality, text_classification
-from sparsity.tasks.batching import IGNORED, Batch, Example, collate
+from sparsity.tasks.batching import Batch, Example, collate, counted
 from sparsity.tasks.language_modeling import SpecialTokens
 from sparsity.tasks.reviews import ReviewGrammar
 
@@ -119,10 +119,7 @@ def train(model: PreTrainedModel, batches: Iterator[Batch], recipe: Recipe, titl
     progress = trange(recipe.steps, desc=title, mininterval=2.0)
     for step in progress:
         batch = next(batches)
-        logits = model(**batch.inputs).logits
-        counted = batch.labels != IGNORED
-        chosen = logits if logits.dim() == 2 else logits[counted]
-        loss = functional.cross_entropy(chosen, batch.labels[counted])
+        loss = functional.cross_entropy(*counted(model(**batch.inputs).logits, batch.labels))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -32,6 +32,11 @@ class Attention:
     """Why its heads cannot be removed, where they cannot."""
 
     @property
+    def packed(self) -> bool:
+        """Whether query, key and value are one matrix, one below the other."""
+        return self.query == self.key
+
+    @property
     def matrices(self) -> tuple[str, ...]:
         """The paths of its matrices, each once."""
         return tuple(dict.fromkeys((self.query, self.key, self.value, self.output)))

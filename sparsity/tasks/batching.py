@@ -67,6 +67,12 @@ def as_batch(given: Batch | Mapping[str, torch.Tensor]) -> Batch:
     return Batch(inputs, torch.zeros_like(read), list(range(len(read))))
 
 
+def counted(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logits that count, (N, classes), and their labels, (N,): of a batch's positions, or of its documents."""
+    chosen = labels != IGNORED
+    return (logits if logits.dim() == 2 else logits[chosen]), labels[chosen]
+
+
 def pad(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
     """(rows, longest row), int64, padded on the right."""
     import torch
