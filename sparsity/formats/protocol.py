@@ -1,4 +1,4 @@
-"""What an execution format is, and the adapter for one that replaces layer by layer."""
+"""What an execution format is, the adapter for one that replaces layer by layer, and what such layers answer."""
 
 from __future__ import annotations
 
@@ -35,6 +35,21 @@ class ExecutionFormat(Protocol):
             layers: the model's prunable layers.
             masks: one for each, `(out_features, in_features)`, True = kept.
         """
+
+
+class SparseLayer(Protocol):
+    """What a format puts in the place of a prunable layer that it stores without its zeros.
+
+    An `nn.Module` that maps `(..., in_features)` to `(..., out_features)`. Structural: a format need not
+    import it. Saving and the count of stored bytes know sparse layers by this alone.
+    """
+
+    in_features: int
+    out_features: int
+    bias: torch.Tensor | None
+
+    def dense_weight(self) -> torch.Tensor:
+        """The weight of the masked dense model, zeros in place, `(out_features, in_features)`, bit for bit."""
 
 
 def skeleton(model: PreTrainedModel) -> PreTrainedModel:
