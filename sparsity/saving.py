@@ -112,6 +112,8 @@ def _built(where: str, raw: dict[str, Any], compact: Any) -> PreTrainedModel:
     import transformers
 
     kind = _class(where, raw)
+    if raw.get("quantization_config") is not None:
+        raise ModelNotLoaded(f"{where}: config.json has a quantization_config; save the model unquantised")
     # Attention by name could be code from the hub, so it is not taken from a file.
     plain = {key: value for key, value in raw.items() if "attn_implementation" not in key}
     before, shapes = ({}, None) if compact is None else _checked(where, raw, compact)

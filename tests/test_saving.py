@@ -411,6 +411,23 @@ def test_sizes_that_are_not_those_of_the_weights_are_refused(folder: Path, chang
     not_loaded(folder)
 
 
+@pytest.mark.parametrize("config", [{"quant_method": "bitsandbytes", "load_in_8bit": True}, {}, "int8"])
+def test_quantised_weights_are_refused_by_name(folder: Path, config: Any) -> None:
+    edit_json(folder / "config.json", quantization_config=config)
+    assert not_loaded(folder) == "config.json has a quantization_config; save the model unquantised"
+    edit_json(folder / "config.json", quantization_config=None)
+    sparsity.load(folder)
+
+
+def test_an_index_that_leaves_the_folder_is_refused(saved: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(saved / "masked", tmp_path / "broken")
+    weights = (folder / "model.safetensors").rename(tmp_path / "model.safetensors")
+    for name in ("../model.safetensors", str(weights)):
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {QUERY: name}}))
+        expected = f"lists {name!r}, and no file outside of the folder is read"
+        assert not_loaded(folder) == f"model.safetensors.index.json {expected}"
+
+
 BLOCK = {"heads": [2], "neurons": 16}
 BEFORE = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32}
 

@@ -14,7 +14,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from sparsity.errors import ModelNotLoaded, ModelNotUnderstood, Refused
@@ -89,7 +89,9 @@ def refuse_incomplete(reference: str, folder: Path) -> None:
     shards = read_json(reference, index).get("weight_map")
     if not isinstance(shards, dict) or not all(str(name).endswith(".safetensors") for name in shards.values()):
         raise ModelNotLoaded(f"{reference}: {INDEX} lists other files than safetensors, which are not read")
-    names = set(shards.values())
+    names = set(map(str, shards.values()))
+    if outside := sorted(name for name in names if PureWindowsPath(name).name != name):  # "/" is one of its separators
+        raise ModelNotLoaded(f"{reference}: {INDEX} lists {outside[0]!r}, and no file outside of the folder is read")
     if missing := sorted(name for name in names if not (folder / name).is_file()):
         count = f"{len(missing)} of {len(names)} shards missing"
         raise ModelNotLoaded(f"{reference}: half downloaded, {count} ({missing[0]} …); download it again")

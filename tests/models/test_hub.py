@@ -156,6 +156,18 @@ def test_an_index_cannot_smuggle_a_pickle_in(tmp_path: Path, door: Callable[[str
     assert "lists other files than safetensors" in message
 
 
+@pytest.mark.parametrize("name", ["../whole/{}", "/{}", "sub/{}", "..\\whole\\{}", "C:{}", "./{}"])
+def test_an_index_that_leaves_the_folder_is_refused(tmp_path: Path, door: Callable[[str], object], name: str) -> None:
+    weights = tiny.save(tmp_path / "whole", "bert", "lm") / "model.safetensors"
+    folder = tiny.save(tmp_path / "folder", "bert", "lm")
+    (folder / "model.safetensors").unlink()
+    file = str(weights) if name == "/{}" else name.format(weights.name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": file}}))
+    message = tiny.refusal(ModelNotLoaded, lambda: door(str(folder)))
+    expected = f"lists {file!r}, and no file outside of the folder is read"
+    assert f"{folder}: model.safetensors.index.json {expected}" in message
+
+
 def test_a_missing_folder_is_refused(tmp_path: Path, door: Callable[[str], object]) -> None:
     missing = str(tmp_path / "nowhere")
     assert tiny.refusal(ModelNotLoaded, lambda: door(missing)) == f"{missing}: no such folder"
