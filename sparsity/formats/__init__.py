@@ -7,11 +7,12 @@ they meet at the masked dense model.
 
 from __future__ import annotations
 
-from sparsity.formats import compact, dense, masked
+from sparsity.formats import compact, dense, masked, packed
 from sparsity.formats.protocol import ExecutionFormat
 
 FORMATS: dict[str, ExecutionFormat] = {
     "dense": dense.FORMAT,
     "masked": masked.FORMAT,
+    "packed": packed.FORMAT,
     "compact": compact.FORMAT,
 }

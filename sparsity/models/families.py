@@ -50,6 +50,8 @@ class FeedForward:
     """One matrix, or gate and up: row i of each makes neuron i."""
     down: str
     """Column i reads neuron i."""
+    activation: str
+    """The module between them; of a gate, what it applies to the first."""
 
     @property
     def matrices(self) -> tuple[str, ...]:
@@ -126,7 +128,7 @@ _BERT = Architecture(
                     width="all_head_size",
                 ),
             ),
-            feed_forward=FeedForward(("intermediate.dense",), "output.dense"),
+            feed_forward=FeedForward(("intermediate.dense",), "output.dense", "intermediate.intermediate_act_fn"),
             config=ConfigKeys(("num_hidden_layers",), ("num_attention_heads",), ("intermediate_size",)),
         ),
     ),
@@ -149,7 +151,7 @@ _DISTILBERT = Architecture(
                     width="dim",
                 ),
             ),
-            feed_forward=FeedForward(("ffn.lin1",), "ffn.lin2"),
+            feed_forward=FeedForward(("ffn.lin1",), "ffn.lin2", "ffn.activation"),
             config=ConfigKeys(("n_layers",), ("n_heads",), ("hidden_dim",)),
         ),
     ),
@@ -171,7 +173,7 @@ _GPT2 = Architecture(
                     width="split_size",
                 ),
             ),
-            feed_forward=FeedForward(("mlp.c_fc",), "mlp.c_proj"),
+            feed_forward=FeedForward(("mlp.c_fc",), "mlp.c_proj", "mlp.act"),
             config=ConfigKeys(("n_layer",), ("n_head",), ("n_inner",)),
         ),
     ),
@@ -192,7 +194,7 @@ _OPT = Architecture(
         Stack(
             "decoder.layers",
             attentions=(_projections("self_attn"),),
-            feed_forward=FeedForward(("fc1",), "fc2"),
+            feed_forward=FeedForward(("fc1",), "fc2", "activation_fn"),
             config=ConfigKeys(("num_hidden_layers",), ("num_attention_heads",), ("ffn_dim",)),
         ),
     ),
@@ -204,7 +206,7 @@ _LLAMA = Architecture(
         Stack(
             "layers",
             attentions=(_projections("self_attn", "o_proj", heads=None),),
-            feed_forward=FeedForward(("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj"),
+            feed_forward=FeedForward(("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj", "mlp.act_fn"),
             config=ConfigKeys(
                 ("num_hidden_layers",), ("num_attention_heads",), ("intermediate_size",), ("num_key_value_heads",)
             ),
@@ -218,13 +220,13 @@ _BART = Architecture(
         Stack(
             "encoder.layers",
             attentions=(_projections("self_attn"),),
-            feed_forward=FeedForward(("fc1",), "fc2"),
+            feed_forward=FeedForward(("fc1",), "fc2", "activation_fn"),
             config=ConfigKeys(("encoder_layers",), ("encoder_attention_heads",), ("encoder_ffn_dim",)),
         ),
         Stack(
             "decoder.layers",
             attentions=(_projections("self_attn"), _projections("encoder_attn", cross=True)),
-            feed_forward=FeedForward(("fc1",), "fc2"),
+            feed_forward=FeedForward(("fc1",), "fc2", "activation_fn"),
             config=ConfigKeys(("decoder_layers",), ("decoder_attention_heads",), ("decoder_ffn_dim",)),
             decoder=True,
         ),
@@ -240,10 +242,15 @@ def _t5_attention(path: str, cross: bool = False) -> Attention:
     return Attention(path, q, k, v, o, head_size="key_value_proj_dim", heads="n_heads", cross=cross, fixed=_T5_FIXED)
 
 
+def _t5_feed_forward(path: str) -> FeedForward:
+    part = f"{path}.DenseReluDense"
+    return FeedForward((f"{part}.wi",), f"{part}.wo", f"{part}.act")
+
+
 _T5_ENCODER = Stack(
     "encoder.block",
     attentions=(_t5_attention("layer.0.SelfAttention"),),
-    feed_forward=FeedForward(("layer.1.DenseReluDense.wi",), "layer.1.DenseReluDense.wo"),
+    feed_forward=_t5_feed_forward("layer.1"),
     config=ConfigKeys(("num_layers",), ("num_heads",), ("d_ff",)),
     first_stays="it holds the table of relative positions for all",
     others=("layer.0.SelfAttention.relative_attention_bias",),
@@ -258,7 +265,7 @@ _T5 = Architecture(
                 _t5_attention("layer.0.SelfAttention"),
                 _t5_attention("layer.1.EncDecAttention", cross=True),
             ),
-            feed_forward=FeedForward(("layer.2.DenseReluDense.wi",), "layer.2.DenseReluDense.wo"),
+            feed_forward=_t5_feed_forward("layer.2"),
             config=ConfigKeys(("num_decoder_layers",), ("num_heads",), ("d_ff",)),
             decoder=True,
         ),
@@ -271,8 +278,8 @@ def gated_t5(architecture: Architecture) -> Architecture:
     """T5 1.1 and its like, whose feed-forward parts have a gate."""
     stacks = []
     for stack in architecture.stacks or ():
-        (up,), down = stack.feed_forward.up, stack.feed_forward.down
-        stacks.append(replace(stack, feed_forward=FeedForward((f"{up}_0", f"{up}_1"), down)))
+        (up,) = stack.feed_forward.up
+        stacks.append(replace(stack, feed_forward=replace(stack.feed_forward, up=(f"{up}_0", f"{up}_1"))))
     return replace(architecture, stacks=tuple(stacks))
 
 

@@ -1,0 +1,106 @@
+"""Layers that run on the kernel: one matrix, or the two of a feed-forward part with what lies between.
+
+Refuses: a weight that is not fp32 on a CPU.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from sparsity.kernel import layout
+from sparsity.kernel.operators import NUMBERS, register
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BLOCK_ROWS = (8, 4, 2)
+"""Rows that may share their columns, the most first."""
+PROBES = 257
+"""Points at which an activation is looked at, from -8 to 8."""
+
+
+class PackedLinear(nn.Module):
+    """act(x W' + b), of which only the kept weights are held."""
+
+    packed: torch.Tensor
+    bias: torch.Tensor | None
+
+    def __init__(self, weight: torch.Tensor, mask: torch.Tensor, bias: torch.Tensor | None, name: str) -> None:
+        super().__init__()
+        register()
+        self.out_features, self.in_features = weight.shape
+        self.block_rows = block_rows(mask)
+        packed = layout.pack(weight.contiguous().numpy(), mask.contiguous().numpy(), self.block_rows)
+        self.register_buffer("packed", torch.from_numpy(packed))
+        self.register_buffer("bias", None if bias is None else bias.detach())
+        self.register_parameter("weight", None)  # some models look whether there is one, to follow its dtype
+        self.layer_name = name
+        """The prunable layer that it stands for."""
+        self.activation = "none"
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`(..., in_features)` to `(..., out_features)`."""
+        activation = NUMBERS[self.activation]
+        return torch.ops.sparsity.packed_linear(  # type: ignore[no-any-return]  # torch leaves operators untyped
+            x, self.packed, self.bias, self.out_features, self.block_rows, activation
+        )
+
+    def dense_weight(self) -> torch.Tensor:
+        """The weight with its zeros in place, `(out_features, in_features)`."""
+        return torch.from_numpy(layout.unpack(self.packed.numpy()))
+
+    def extra_repr(self) -> str:
+        """For `print(model)`."""
+        return f"in_features={self.in_features}, out_features={self.out_features}, activation={self.activation}"
+
+
+class PackedFeedForward(nn.Module):
+    """The second matrix of a feed-forward part, which does the work of the first and of the activation as well."""
+
+    def __init__(self, up: PackedLinear, down: PackedLinear, activation: str) -> None:
+        super().__init__()
+        self.up, self.down, self.activation = up, down, activation
+        self.register_parameter("weight", None)  # as in `PackedLinear`
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`(..., in_features of up)` to `(..., out_features of down)`."""
+        up, down = self.up, self.down
+        return torch.ops.sparsity.packed_feed_forward(  # type: ignore[no-any-return]  # torch leaves operators untyped
+            *(x, up.packed, up.bias, up.out_features, down.packed, down.bias, down.out_features),
+            *(up.block_rows, down.block_rows, NUMBERS[self.activation]),
+        )
+
+
+class HandsOn(nn.Module):
+    """Stands where a later module does the work."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """What it is given."""
+        return x
+
+
+def block_rows(mask: torch.Tensor) -> int:
+    """The most rows that always keep the same columns: 8, 4, 2 or 1."""
+    for rows in BLOCK_ROWS:
+        if len(mask) % rows == 0:
+            blocks = mask.reshape(-1, rows, mask.shape[1])
+            if torch.equal(blocks[:, :1].expand_as(blocks), blocks):
+                return rows
+    return 1
+
+
+def activation_of(function: Callable[[torch.Tensor], torch.Tensor]) -> str | None:
+    """The name of the activation that it computes, by its values; None for one that the kernel does not know."""
+    x = torch.linspace(-8, 8, PROBES)
+    known: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+        "gelu": nn.functional.gelu,
+        "gelu_tanh": lambda x: nn.functional.gelu(x, approximate="tanh"),
+        "silu": nn.functional.silu,
+        "relu": nn.functional.relu,
+    }
+    with torch.no_grad():
+        values = function(x)
+        return next((name for name, same in known.items() if torch.allclose(same(x), values, rtol=1e-5, atol=1e-6)), None)
