@@ -50,11 +50,10 @@ class Build:
 
 @dataclass(frozen=True)
 class Weight:
-    """A packed weight with its bias, as the kernel takes them."""
+    """A weight with its bias, as the kernel takes them."""
 
     packed: torch.Tensor
     """What `layout.pack` made."""
-    bias: torch.Tensor | None
     rows: int
     columns: int
     block_rows: int
@@ -199,17 +198,10 @@ def _call(
     each = -(-each // ALIGN) * ALIGN
     context = _Context(
         *(x.data_ptr() + 4 * first * columns, columns, y.data_ptr() + 4 * first * rows, rows, count),
-        *_pointers(one),
-        *_pointers(two),
+        *(one.packed.data_ptr(), two.packed.data_ptr() if two else 0),
         *(activation, _scratch(each * workers + shared), each, 0, 0, 0, workers, few),
     )
     entry(ctypes.addressof(context))
-
-
-def _pointers(weight: Weight | None) -> tuple[int, int]:
-    if weight is None:
-        return 0, 0
-    return weight.packed.data_ptr(), 0 if weight.bias is None else weight.bias.data_ptr()
 
 
 def _scratch(size: int) -> int:

@@ -26,16 +26,16 @@ class PackedLinear(nn.Module):
     """act(x W' + b), of which only the kept weights are held."""
 
     packed: torch.Tensor
-    bias: torch.Tensor | None
 
     def __init__(self, weight: torch.Tensor, mask: torch.Tensor, bias: torch.Tensor | None, name: str) -> None:
         super().__init__()
         register()
         self.out_features, self.in_features = weight.shape
         self.block_rows = block_rows(mask)
-        packed = layout.pack(weight.contiguous().numpy(), mask.contiguous().numpy(), self.block_rows)
+        own = None if bias is None else bias.detach().numpy()
+        packed = layout.pack(weight.contiguous().numpy(), mask.contiguous().numpy(), own, self.block_rows)
         self.register_buffer("packed", torch.from_numpy(packed))
-        self.register_buffer("bias", None if bias is None else bias.detach())
+        self.has_bias = bias is not None
         self.register_parameter("weight", None)  # some models look whether there is one, to follow its dtype
         self.layer_name = name
         """The prunable layer that it stands for."""
@@ -45,8 +45,13 @@ class PackedLinear(nn.Module):
         """`(..., in_features)` to `(..., out_features)`."""
         activation = NUMBERS[self.activation]
         return torch.ops.sparsity.packed_linear(  # type: ignore[no-any-return]  # torch leaves operators untyped
-            x, self.packed, self.bias, self.out_features, self.block_rows, activation
+            x, self.packed, self.out_features, self.block_rows, activation
         )
+
+    @property
+    def bias(self) -> torch.Tensor | None:
+        """A view of the bias, `(out_features,)`."""
+        return torch.from_numpy(layout.bias_of(self.packed.numpy())) if self.has_bias else None
 
     def dense_weight(self) -> torch.Tensor:
         """The weight with its zeros in place, `(out_features, in_features)`."""
@@ -69,7 +74,7 @@ class PackedFeedForward(nn.Module):
         """`(..., in_features of up)` to `(..., out_features of down)`."""
         up, down = self.up, self.down
         return torch.ops.sparsity.packed_feed_forward(  # type: ignore[no-any-return]  # torch leaves operators untyped
-            *(x, up.packed, up.bias, up.out_features, down.packed, down.bias, down.out_features),
+            *(x, up.packed, up.out_features, down.packed, down.out_features),
             *(up.block_rows, down.block_rows, NUMBERS[self.activation]),
         )
 
@@ -103,4 +108,6 @@ def activation_of(function: Callable[[torch.Tensor], torch.Tensor]) -> str | Non
     }
     with torch.no_grad():
         values = function(x)
-        return next((name for name, same in known.items() if torch.allclose(same(x), values, rtol=1e-5, atol=1e-6)), None)
+        return next(
+            (name for name, same in known.items() if torch.allclose(same(x), values, rtol=1e-5, atol=1e-6)), None
+        )

@@ -7,12 +7,13 @@ of its rows, the next kept weight as fp32 and its column within the panel as one
 neighbours keep nearly equally many, so little is filled up with zeros. Where r rows always keep the
 same columns (`rx1` blocks, r = 2, 4 or 8), they share one column byte.
 
-    header     10 x int64     rows, columns, block rows, panel rows, panel columns, then where each section begins
+    header     11 x int64     rows, columns, block rows, panel rows, panel columns, then where each section begins
     starts     uint32         for each panel, its first step
     lengths    uint8          for each bundle of each panel, its number of steps
     order      uint16         for each row (or first row of a block) of each bundle, which row of the panel it is
     columns    uint8          for each step, one for each row or block of its bundle
     values     fp32           for each step, eight
+    bias       fp32           for each row of each panel
 
 About 5.3 bytes for a kept weight at sparsity 0.9, against 40 of a dense fp32 matrix.
 
@@ -36,7 +37,7 @@ PANEL_ROWS = 384
 PANEL_COLUMNS = 128
 """A panel's columns times a tile of tokens stay in the first-level cache. Divides `PANEL_ROWS`, so that the second
 matrix of a pair can follow the first by panels; at most 256, so that a column fits a byte."""
-HEADER = 10
+HEADER = 11
 ALIGN = 64
 LARGEST = 1 << 31
 """No buffer is larger, in steps."""
@@ -78,16 +79,20 @@ def geometry(rows: int, columns: int, block_rows: int) -> Geometry:
     return Geometry(rows, columns, block_rows, min(PANEL_ROWS, -(-rows // BUNDLE) * BUNDLE), PANEL_COLUMNS)
 
 
-def pack(weight: NDArray[np.float32], mask: NDArray[np.bool_], block_rows: int = 1) -> NDArray[np.uint8]:
+def pack(
+    weight: NDArray[np.float32], mask: NDArray[np.bool_], bias: NDArray[np.float32] | None = None, block_rows: int = 1
+) -> NDArray[np.uint8]:
     """The buffer of a weight `(rows, columns)`, of which the mask tells what is kept.
 
     Args:
         weight: fp32; what the mask does not keep is not read.
         mask: of the same shape; where `block_rows` > 1, alike within each block of so many rows.
+        bias: fp32, one for each row; None for zeros.
         block_rows: 1, 2, 4 or 8 rows that share their columns.
     """
-    if weight.dtype != np.float32:
-        raise TypeError(f"weights must be fp32, not {weight.dtype}")
+    for given in (weight, bias):
+        if given is not None and given.dtype != np.float32:
+            raise TypeError(f"weights and biases must be fp32, not {given.dtype}")
     rows, columns = weight.shape
     kept = np.flatnonzero(_by_block(mask, block_rows))
     shape = geometry(rows, columns, block_rows)
@@ -116,14 +121,16 @@ def pack(weight: NDArray[np.float32], mask: NDArray[np.bool_], block_rows: int =
         (order * block_rows).astype(np.uint16),
         column_bytes,
         values,
+        np.zeros(shape.row_panels * shape.panel_rows, np.float32),
     ]
+    if bias is not None:
+        sections[-1][:rows] = bias
     return _joined(shape, sections)
 
 
 def unpack(packed: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The weight with its zeros in place, `(rows, columns)`."""
-    header = packed[: HEADER * 8].view(np.int64)
-    shape = Geometry(*(int(n) for n in header[:5]))
+    shape, header = _read_header(packed)
     panels = (shape.row_panels, shape.column_panels)
     lengths = _section(packed, header[6], np.uint8, shape.bundles * panels[0] * panels[1])
     order = _section(packed, header[7], np.uint16, len(lengths) * shape.slots).reshape(-1, shape.slots)
@@ -139,6 +146,18 @@ def unpack(packed: NDArray[np.uint8]) -> NDArray[np.float32]:
     filled = values.view(np.uint32) != 0  # what fills a bundle up is +0, and so are the zeros to be
     dense[row[filled], np.broadcast_to(column[:, :, None], row.shape)[filled]] = values[filled]
     return dense[: shape.rows]
+
+
+def bias_of(packed: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """A view of the bias, one number for each row."""
+    shape, header = _read_header(packed)
+    return _section(packed, header[10], np.float32, shape.rows)
+
+
+def _read_header(packed: NDArray[np.uint8]) -> tuple[Geometry, list[int]]:
+    """(the sizes, the whole header with where each section begins)."""
+    header = [int(number) for number in packed[: HEADER * 8].view(np.int64)]
+    return Geometry(*header[:5]), header
 
 
 def _by_block(mask: NDArray[np.bool_], block_rows: int) -> NDArray[np.bool_]:

@@ -52,14 +52,15 @@ class Variant:
         return min(BUNDLE // self.block_rows, max(1, self.accumulators // (self.rows * self.vectors)))
 
 
-def write_panel(function: ir.Function, variant: Variant) -> None:
-    """`(columns, values, lengths, order, bundles, input, output)`: output += panel x input.
+def write_panel(function: ir.Function, variant: Variant, fresh: bool) -> None:
+    """`(columns, values, lengths, order, bundles, input, output, bias)`: output += panel x input.
 
     `columns`, `values`, `lengths`, `order` are the panel's own, as in `layout`; `input` is
-    `[panel columns][tokens]`, `output` `[panel rows][tokens]`.
+    `[panel columns][tokens]`, `output` `[panel rows][tokens]`. A fresh panel does not add to what is in
+    the output, but to the bias of each row.
     """
     code = Code(function)
-    columns, values, lengths, order, bundles, tile, output = function.args
+    columns, values, lengths, order, bundles, tile, output, bias = function.args
     slots = BUNDLE // variant.block_rows
     with code.loop(0, bundles, 1, [code.int(0)]) as bundle:
         (start,) = bundle.values
@@ -73,14 +74,18 @@ def write_panel(function: ir.Function, variant: Variant) -> None:
                 for row in range(0, variant.block_rows, variant.rows):
                     first = code.mul(bundle.index, slots)
                     where = [code.load_int(order, code.add(first, slot + s), 16) for s in range(variant.streams)]
-                    targets = [
-                        code.at(output, code.add(code.mul(code.add(w, row + r), variant.tokens), part.index))
-                        for w in where
-                        for r in range(variant.rows)
-                    ]
-                    _sum_up(
-                        code, variant, (columns, values), (slot, row), (start, end), code.at(tile, part.index), targets
-                    )
+                    numbers = [code.add(w, row + r) for w in where for r in range(variant.rows)]
+                    targets = [code.at(output, code.add(code.mul(n, variant.tokens), part.index)) for n in numbers]
+                    places = [(target, v * variant.lanes) for target in targets for v in range(variant.vectors)]
+                    if fresh:
+                        starts = [_spread(code, code.load_float(bias, n), variant.lanes) for n in numbers]
+                        sums = [each for each in starts for _ in range(variant.vectors)]
+                    else:
+                        sums = [_read(code, target, offset, variant.lanes) for target, offset in places]
+                    stored, at = (columns, values), (slot, row)
+                    results = _sum_up(code, variant, stored, at, (start, end), code.at(tile, part.index), sums)
+                    for (target, offset), result in zip(places, results, strict=True):
+                        code.store(result, target, offset)
         bundle.following = [end]
     code.builder.ret_void()
 
@@ -92,13 +97,11 @@ def _sum_up(
     at: tuple[int, int],
     steps: tuple[Value, Value],
     tile: Value,
-    targets: list[Value],
-) -> None:
+    sums: list[Value],
+) -> list[Value]:
     """The sums of some rows of a bundle, over all of its steps."""
     (columns, values), (slot, row) = stored, at
     lanes, slots = variant.lanes, BUNDLE // variant.block_rows
-    places = [(target, v * lanes) for target in targets for v in range(variant.vectors)]
-    sums = [_read(code, target, offset, lanes) for target, offset in places]
     with code.loop(*steps, 1, sums) as step:
         added = iter(step.values)
         for s in range(variant.streams):
@@ -108,11 +111,14 @@ def _sum_up(
             for r in range(variant.rows):
                 number = (slot + s) * variant.block_rows + row + r
                 weight = code.load_float(values, code.add(code.mul(step.index, BUNDLE), number))
-                spread = weight if lanes == 1 else code.spread(weight, lanes)
+                spread = _spread(code, weight, lanes)
                 step.following += [code.fma(spread, x, next(added)) for x in inputs]
-    for (target, offset), result in zip(places, step.results, strict=True):
-        code.store(result, target, offset)
+    return step.results
 
 
 def _read(code: Code, pointer: Value, index: Value | int, lanes: int) -> Value:
     return code.load_float(pointer, index) if lanes == 1 else code.load(pointer, index, lanes)
+
+
+def _spread(code: Code, number: Value, lanes: int) -> Value:
+    return number if lanes == 1 else code.spread(number, lanes)

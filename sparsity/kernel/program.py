@@ -17,14 +17,14 @@ from llvmlite import ir
 from sparsity.kernel import tiles
 from sparsity.kernel.activations import ACTIVATIONS
 from sparsity.kernel.code import INT, POINTER, Code, Number, Value
-from sparsity.kernel.layout import BUNDLE
+from sparsity.kernel.layout import BUNDLE, HEADER
 from sparsity.kernel.product import Variant, write_panel
 
 SLACK = 16
 """Rows (and features) beyond the last that a tile has room for: vectors are moved whole."""
 CHUNK = 128
 """Features that one task turns on their side."""
-ARGUMENTS = ("x", "x_stride", "y", "y_stride", "tokens", "packed", "bias", "packed2", "bias2", "activation")
+ARGUMENTS = ("x", "x_stride", "y", "y_stride", "tokens", "packed", "second", "activation")
 """Of both entry points, then `scratch`, `scratch_each` (bytes for a thread) and `threads`."""
 NEXT = len(ARGUMENTS) + 2
 """Where the context holds the next task; after it, the next thread's number, and the number of tasks."""
@@ -35,9 +35,9 @@ class Packed:
 
     def __init__(self, code: Code, pointer: Value, variant: Variant) -> None:
         self.code, self.pointer, self.variant = code, pointer, variant
-        numbers = [code.load_int(pointer, n) for n in range(10)]
+        numbers = [code.load_int(pointer, n) for n in range(HEADER)]
         self.rows, self.columns, _, self.panel_rows, self.panel_columns = numbers[:5]
-        self.starts, self.lengths, self.order, self.column_bytes, self.values = (
+        self.starts, self.lengths, self.order, self.column_bytes, self.values, self.bias = (
             code.at(pointer, offset, ir.IntType(8)) for offset in numbers[5:]
         )
         self.row_panels = code.blocks(self.rows, self.panel_rows)
@@ -45,10 +45,15 @@ class Packed:
         self.bundles = code.builder.udiv(self.panel_rows, code.int(BUNDLE))
 
     def add_product(
-        self, panel: ir.Function, row_panel: Number, first: Number, last: Number, tile: Value, output: Value
+        self, panel: ir.Function, row_panel: Number, columns: tuple[Number, Number], tile: Value, output: Value
     ) -> None:
-        """output += the panels `first` to `last` of a panel row x the tile, which begins with the first one's columns."""
+        """Output += some column panels, from the first to before the last, of a panel row x the tile.
+
+        The tile begins with the first one's columns.
+        """
         code, slots = self.code, BUNDLE // self.variant.block_rows
+        first, last = columns
+        bias = code.at(self.bias, code.mul(row_panel, self.panel_rows))
         with code.loop(first, last) as each:
             number = code.add(code.mul(row_panel, self.column_panels), each.index)
             start = code.load_int(self.starts, number, 32)
@@ -63,6 +68,7 @@ class Packed:
                 self.bundles,
                 code.at(tile, begin),
                 output,
+                bias,
             )
 
 
@@ -75,13 +81,13 @@ class Program:
         self.parallel = self._function("GOMP_parallel", [POINTER, POINTER, ir.IntType(32), ir.IntType(32)], body=False)
         self.take = self._function("take", [POINTER, INT, INT, INT, POINTER])
         self.give = self._function("give", [POINTER, INT, INT, POINTER, INT])
-        self.panel = self._function("panel", [POINTER, POINTER, POINTER, POINTER, INT, POINTER, POINTER])
-        self.begin = self._function("begin", [POINTER, INT, INT, POINTER])
+        kinds = [POINTER, POINTER, POINTER, POINTER, INT, POINTER, POINTER, POINTER]
+        self.fresh, self.adding = self._function("fresh_panel", kinds), self._function("adding_panel", kinds)
         self.finish = self._function("finish", [POINTER, INT, INT])
         tiles.write_take(self.take, variant.lanes, variant.tokens)
         tiles.write_give(self.give, variant.lanes, variant.tokens)
-        write_panel(self.panel, variant)
-        self._write_begin()
+        write_panel(self.fresh, variant, fresh=True)
+        write_panel(self.adding, variant, fresh=False)
         self._write_finish()
         by_tile = self._worker("linear_by_tile", self._linear_tile)
         taking = self._worker("take_by_chunk", self._take_chunk)
@@ -95,22 +101,6 @@ class Program:
         if body:
             function.linkage = "internal"
         return function
-
-    def _write_begin(self) -> None:
-        """`(bias, first, features, to)`: every token of a tile begins with the bias, or 0."""
-        code, variant = Code(self.begin), self.variant
-        bias, first, features, target = self.begin.args
-        there = code.builder.icmp_unsigned("!=", code.builder.ptrtoint(bias, INT), code.int(0))
-        with code.builder.if_else(there) as (yes, no):
-            for branch, with_bias in ((yes, True), (no, False)):
-                with branch, code.loop(0, features) as feature:
-                    number: Value = (
-                        code.load_float(bias, code.add(first, feature.index)) if with_bias else ir.FloatType()(0.0)
-                    )
-                    row = code.mul(feature.index, variant.tokens)
-                    for v in range(variant.tokens // variant.lanes):
-                        code.store(code.spread(number, variant.lanes), target, code.add(row, v * variant.lanes))
-        code.builder.ret_void()
 
     def _write_finish(self) -> None:
         """`(values, count, activation)`: the activation of so many numbers, in place, whole vectors."""
@@ -136,7 +126,7 @@ class Program:
         code = Code(function)
         (context,) = function.args
         names = [*ARGUMENTS, "scratch", "scratch_each"]
-        pointers = {"x", "y", "packed", "bias", "packed2", "bias2", "scratch"}
+        pointers = {"x", "y", "packed", "second", "scratch"}
         arguments = {}
         for n, each in enumerate(names):
             value = code.load_int(context, n)
@@ -175,8 +165,9 @@ class Program:
     ) -> tuple[Value, Value]:
         """act(bias + W x) of a panel row in `output`; (first row, number of rows)."""
         first, rows = self._rows_of(code, packed, row_panel)
-        code.call(self.begin, arguments["bias"], first, rows, output)
-        packed.add_product(self.panel, row_panel, 0, packed.column_panels, tile, output)
+        rest = code.at(tile, code.mul(packed.panel_columns, self.variant.tokens))
+        packed.add_product(self.fresh, row_panel, (0, 1), tile, output)
+        packed.add_product(self.adding, row_panel, (1, packed.column_panels), rest, output)
         code.call(self.finish, output, code.mul(rows, self.variant.tokens), arguments["activation"])
         return first, rows
 
@@ -225,20 +216,26 @@ class Program:
     def _pair_tile(self, code: Code, arguments: dict[str, Value], number: Value, own: Value) -> None:
         """One tile through both matrices, a panel row of hidden values at a time."""
         up = Packed(code, arguments["packed"], self.variant)
-        down = Packed(code, arguments["packed2"], self.variant)
+        down = Packed(code, arguments["second"], self.variant)
         token, source, count = self._tile(code, arguments, number)
         hidden = code.at(own, self._padded(code, up.columns))
         output = code.at(hidden, self._padded(code, up.panel_rows))
         code.call(self.take, source, arguments["x_stride"], count, up.columns, own)
-        code.call(self.begin, arguments["bias2"], 0, down.rows, output)
         panels = code.blocks(up.panel_rows, down.panel_columns)  # of `down`, that a panel row of `up` feeds
         with code.loop(0, up.row_panels) as row_panel:
             self._panel_row(code, up, arguments, row_panel.index, own, hidden)
             first = code.mul(row_panel.index, panels)
             last = code.smaller(code.add(first, panels), down.column_panels)
+            at_first = code.builder.icmp_unsigned("==", row_panel.index, code.int(0))
             with code.loop(0, down.row_panels) as under:
-                rows = code.mul(code.mul(under.index, down.panel_rows), self.variant.tokens)
-                down.add_product(self.panel, under.index, first, last, hidden, code.at(output, rows))
+                row = code.mul(under.index, down.panel_rows)
+                target = code.at(output, code.mul(row, self.variant.tokens))
+                second = code.smaller(code.add(first, code.builder.zext(at_first, INT)), last)
+                rest = code.at(
+                    hidden, code.mul(code.mul(down.panel_columns, self.variant.tokens), code.sub(second, first))
+                )
+                down.add_product(self.fresh, under.index, (first, second), hidden, target)
+                down.add_product(self.adding, under.index, (second, last), rest, target)
         y = self._out(code, arguments, token, 0)
         code.call(self.give, output, down.rows, count, y, arguments["y_stride"])
 
