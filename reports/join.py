@@ -31,6 +31,7 @@ def joined(runs: Sequence[Run]) -> Run:
         commit=_distinct(run.commit for run in runs),
         not_measured=tuple(dict.fromkeys(item for run in runs for item in run.not_measured)),
         noise_floor=max((run.noise_floor for run in runs if run.noise_floor is not None), default=None),
+        roofline=_distinct(run.roofline for run in runs),
         not_run=sum(run.not_run for run in runs),
         repeated=tuple(name for run in runs for name in run.repeated),
     )

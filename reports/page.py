@@ -52,6 +52,7 @@ def _what_was_run(run: Run) -> list[str]:
         ("measured", run.datetime),
         ("commit", run.commit),
         ("machine", run.machine),
+        ("at best", run.roofline),
         ("noise floor", None if run.noise_floor is None else f"{run.noise_floor:.1%}"),
         *run.fingerprint.items(),
     ]
@@ -104,7 +105,7 @@ def _all_tables(run: Run) -> list[str]:
 def _about_time(records: Sequence[Record]) -> str:
     units = "MiB (2^20 bytes): weights resident plus forward peak. Seconds: median of a forward pass."
     ratios = "Ratios to the unpruned model: memory / time, above 1 is larger or slower, with the verdict on time."
-    return f"{units} {ratios} {tables.inconclusive(records)}".strip()
+    return f"{units} {ratios} {tables.limits(records)} {tables.inconclusive(records)}".strip()
 
 
 def _beside_the_study(run: Run) -> list[str]:

@@ -76,6 +76,7 @@ def _read_one(path: Path) -> Run:
         records=records,
         not_measured=tuple(map(_not_measured, ours.not_measured)),
         noise_floor=ours.noise_floor,
+        roofline=None if ours.roofline is None else str(ours.roofline),
         not_run=ours.not_run or 0,
         repeated=repeated,
     )

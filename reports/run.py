@@ -62,6 +62,8 @@ class Run:
     not_measured: tuple[NotMeasured, ...] = ()
     noise_floor: float | None = None
     """The largest of the controls: how far a model seems to differ from its own copy, a fraction."""
+    roofline: str | None = None
+    """What the machine does at best."""
     not_run: int = 0
     """Tests that the run was stopped before."""
     repeated: tuple[str, ...] = ()

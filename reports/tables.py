@@ -45,15 +45,16 @@ def memory_and_time(records: Sequence[Record]) -> str:
     columns = [
         ("MiB / s", lambda point: f"{mebibytes(_bytes(point))} / {number(_seconds(point), 4)}"),
         ("ratio to unpruned", lambda point: _ratios(point, found)),
-        ("operations", _operations),
+        ("operations / of limit", _operations),
     ]
     return _by_model(both, _controls(found), columns, "format")
 
 
 def _operations(point: Point) -> str:
-    """Share of the unpruned model's floating-point operations: the ratio of times if nothing else cost any."""
-    ideal = next((r.latency.ideal for r in point.records if r.latency and r.latency.ideal), None)
-    return MISSING if ideal is None else f"{1 / ideal:.2f}"
+    """Share of the unpruned model's operations, and what share of the speed that the machine allows is reached."""
+    share = next((r.latency.operations for r in point.records if r.latency and r.latency.operations), None)
+    reached = _mean(r.latency.efficiency for r in point.records if r.latency)
+    return f"{MISSING if share is None else f'{share:.2f}'} / {MISSING if reached is None else f'{reached:.0%}'}"
 
 
 def memory_parts(records: Sequence[Record]) -> str:
@@ -113,6 +114,26 @@ def not_measured(missing: Iterable[NotMeasured]) -> str:
         named = "; ".join(escape(cell) for cell in cells[:NAMED])
         rows.append([escape(outcome), escape(reason), str(len(cells)), named + more])
     return markdown(["outcome", "reason", "cells", "which"], rows, text_columns=4)
+
+
+def limits(records: Sequence[Record]) -> str:
+    """The sentences that stand below the times where what bounds them was measured."""
+    timed = [r for r in of_kind(records, "latency") if r.latency]
+    parts = []
+    if any(r.latency.operations for r in timed if r.latency):
+        parts.append("Operations: share of the unpruned model's, the time ratio if nothing else cost any.")
+    if any(r.latency.efficiency for r in timed if r.latency):
+        parts.append(
+            "Of limit: what the operations with kept weights and the bytes read take at the machine's best, as a share "
+            "of the time that was measured."
+        )
+    found = {(r.cell.model, r.cell.workload): r.latency.ceiling for r in timed if r.latency and r.latency.ceiling}
+    if found:
+        each = (
+            f"{escape(f'{model} {workload}')} {number(ceiling)} times" for (model, workload), ceiling in found.items()
+        )
+        parts.append(f"With every prunable layer free a forward pass would be faster by: {', '.join(each)}.")
+    return " ".join(parts)
 
 
 def inconclusive(records: Sequence[Record]) -> str:

@@ -3,7 +3,7 @@
 A run's only result file is the one that pytest-benchmark writes. Each entry of its `benchmarks`
 carries the record of its cell under `extra_info["sparsity"]`; the top level carries, under
 `"sparsity"`, what is true of the whole run. Writer (the pytest plugin) and reader (`reports/`) both
-go through this file, so a name cannot drift between them.
+go through this file, so a name cannot drift between them; the sections about time stand in `timing`.
 
 Strict JSON: a number is finite, and what was not measured is absent, never 0 and never null.
 
@@ -25,18 +25,21 @@ from typing import Any, TypeVar
 
 from sparsity.errors import ResultNotReadable
 from sparsity.strict_json import Scalar as Scalar  # part of the schema, for whoever reads it
-from sparsity.strict_json import plain, section
+from sparsity.strict_json import one_of, plain, section, within
+from sparsity.timing import LATENCY_VERDICTS as LATENCY_VERDICTS
+from sparsity.timing import WITHHELD as WITHHELD
+from sparsity.timing import Latency as Latency
+from sparsity.timing import Products as Products
+from sparsity.timing import Read as Read
+from sparsity.timing import Roofline as Roofline
 
 SCHEMA = 1
 KEY = "sparsity"
 """Where the record stands in `extra_info`, and the run's own part at the top of the file."""
 
 OUTCOMES = ("passed", "failed", "error")
-LATENCY_VERDICTS = ("faster", "same", "slower", "inconclusive")
 MEMORY_VERDICTS = ("smaller", "same", "larger")
 QUALITY_VERDICTS = ("kept", "lost", "inconclusive")
-WITHHELD = "noisy: "
-"""How the reason begins where noise withholds the verdict on a latency."""
 METRICS = ("mean_nll", "accuracy")
 
 Section = TypeVar("Section")
@@ -60,7 +63,7 @@ class Cell:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        _within(self, "sparsity", most=math.nextafter(1, 0))
+        within(self, "sparsity", most=math.nextafter(1, 0))
 
     def __str__(self) -> str:
         """`bert · l1 · unstructured · layer · 0.9 · dense · 8x64`: the axes that apply, in order."""
@@ -95,67 +98,6 @@ class Pruned:
 
 
 @dataclass(frozen=True)
-class Latency:
-    """Seconds for one forward pass. `speedup` is dense / pruned: above 1 is faster."""
-
-    pruned_seconds: float
-    """Median over calls."""
-    pruned_q1: float
-    pruned_q3: float
-    calls: int
-    verdict: str
-    """One of `LATENCY_VERDICTS`."""
-    reason: str | None = None
-    """Why the verdict is inconclusive."""
-    dense_seconds: float | None = None
-    """Median over the reference's calls, made in turns with the pruned model's."""
-    speedup: float | None = None
-    """Exp of minus the median of `block_ratios`; not the quotient of the two medians above."""
-    low: float | None = None
-    high: float | None = None
-    """Ends of the exact 95 % interval of the speedup."""
-    noise_floor: float | None = None
-    """How far from 1 the interval of dense against its own copy reaches, a fraction."""
-    margin: float | None = None
-    """Ratios within it count as the same, a fraction."""
-    blocks: int | None = None
-    more_blocks: int | None = None
-    """About how many more would settle an inconclusive verdict."""
-    block_ratios: list[float] | None = None
-    """log(pruned / dense) of each block, in order."""
-    order_effect: float | None = None
-    """Median of `block_ratios` where dense began, less that where it came second."""
-    forward_share: float | None = None
-    """Of the wall time of the measurement, the part spent inside the two models."""
-    flops: int | None = None
-    """Floating-point operations of a pass, two for each multiply-add; zeros of a dense tensor are multiplied too."""
-    dense_flops: int | None = None
-    caches: str | None = None
-    """"warm", or "flushed" between calls."""
-    device_seconds: float | None = None
-    """Median over calls, by the CUDA device's own events; the times above are what a caller waits."""
-    dense_device_seconds: float | None = None
-    sm_megahertz_low: int | None = None
-    sm_megahertz_high: int | None = None
-    throttled: str | None = None
-    """What held the GPU's clocks down in any block, by NVML."""
-
-    def __post_init__(self) -> None:
-        _one_of("verdict", self.verdict, LATENCY_VERDICTS)
-        _within(self, "pruned_seconds", "pruned_q1", "pruned_q3", "dense_seconds", "speedup", "low", "high")
-
-    @property
-    def ideal(self) -> float | None:
-        """The speedup if time went by operations alone."""
-        return self.dense_flops / self.flops if self.flops and self.dense_flops else None
-
-    @property
-    def withheld(self) -> bool:
-        """Whether the machine was too noisy for any verdict."""
-        return self.reason is not None and self.reason.startswith(WITHHELD)
-
-
-@dataclass(frozen=True)
 class Memory:
     """Bytes. Exact, so equal runs give equal numbers."""
 
@@ -173,8 +115,8 @@ class Memory:
     """One of `MEMORY_VERDICTS`, of weights_bytes + peak_bytes against dense."""
 
     def __post_init__(self) -> None:
-        _one_of("verdict", self.verdict, MEMORY_VERDICTS)
-        _within(self, "weights_bytes", "peak_bytes", "disk_bytes", "dense_weights_bytes", "dense_peak_bytes")
+        one_of("verdict", self.verdict, MEMORY_VERDICTS)
+        within(self, "weights_bytes", "peak_bytes", "disk_bytes", "dense_weights_bytes", "dense_peak_bytes")
 
 
 @dataclass(frozen=True)
@@ -198,10 +140,10 @@ class Quality:
     """One of `QUALITY_VERDICTS`."""
 
     def __post_init__(self) -> None:
-        _one_of("metric", self.metric, METRICS)
-        _one_of("verdict", self.verdict, QUALITY_VERDICTS)
-        _within(self, "value", most=1 if self.metric == "accuracy" else math.inf)
-        _within(self, "documents", "stderr", "delta_stderr", "perplexity")
+        one_of("metric", self.metric, METRICS)
+        one_of("verdict", self.verdict, QUALITY_VERDICTS)
+        within(self, "value", most=1 if self.metric == "accuracy" else math.inf)
+        within(self, "documents", "stderr", "delta_stderr", "perplexity")
 
 
 @dataclass(frozen=True)
@@ -251,7 +193,7 @@ class Record:
     """Why the outcome is not "passed"."""
 
     def __post_init__(self) -> None:
-        _one_of("outcome", self.outcome, OUTCOMES)
+        one_of("outcome", self.outcome, OUTCOMES)
 
 
 @dataclass(frozen=True)
@@ -296,6 +238,8 @@ class RunPart:
     """Whether that withheld latency verdicts."""
     not_run: int | None = None
     """Tests that the run was stopped before."""
+    roofline: Roofline | None = None
+    """Measured with the first latency."""
 
 
 def to_json(record: Record | RunPart) -> dict[str, Any]:
@@ -314,19 +258,6 @@ def from_json(data: Any, where: str = "record") -> Record:
 def run_from_json(data: Any, where: str = "run") -> RunPart:
     """The run's part out of the file's `"sparsity"`; `where` begins the message of an error."""
     return _top(RunPart, data, where)
-
-
-def _one_of(name: str, value: str | None, known: tuple[str, ...]) -> None:
-    if value is not None and value not in known:
-        raise ValueError(f"{name} {value!r} is none of {', '.join(known)}")
-
-
-def _within(section: object, *names: str, most: float = math.inf) -> None:
-    """Refuses what cannot be, such as a negative time. What is no number passes, and is refused when it is written."""
-    for name in names:
-        value = getattr(section, name)
-        if value is not None and math.isfinite(value) and not 0 <= value <= most:
-            raise ValueError(f"{name} {value} is not in [0, {most:g}]")
 
 
 def _top(kind: type[Section], data: Any, where: str) -> Section:

@@ -19,6 +19,20 @@ Scalar = str | int | float | bool
 Section = TypeVar("Section")
 
 
+def one_of(name: str, value: str | None, known: tuple[str, ...]) -> None:
+    """Refuses a value, such as a verdict, that is none of those known."""
+    if value is not None and value not in known:
+        raise ValueError(f"{name} {value!r} is none of {', '.join(known)}")
+
+
+def within(section: object, *names: str, most: float = math.inf) -> None:
+    """Refuses what cannot be, such as a negative time. What is no number passes, and is refused when it is written."""
+    for name in names:
+        value = getattr(section, name)
+        if value is not None and math.isfinite(value) and not 0 <= value <= most:
+            raise ValueError(f"{name} {value} is not in [0, {most:g}]")
+
+
 def plain(value: Any, where: str) -> Any:
     """The value as what a JSON file may hold; `where` begins the message of an error.
 

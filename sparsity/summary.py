@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
-from sparsity.record import Cell, Latency, Memory, NotMeasured, Quality, Record
+from sparsity.record import Cell, Latency, Memory, NotMeasured, Quality, Record, Roofline
 
 COST_HEADERS = (
     "cell",
@@ -22,6 +22,7 @@ COST_HEADERS = (
     "time ratio [95 %]",
     "time",
     "ops",
+    "of limit",
     "weights MiB",
     "peak MiB",
     "memory",
@@ -39,11 +40,27 @@ Curve = tuple[str, str, str]
 """(model, metric, how it was pruned)."""
 
 
-def text(records: Sequence[Record], not_measured: Sequence[NotMeasured], not_run: int = 0) -> str:
+def text(
+    records: Sequence[Record],
+    not_measured: Sequence[NotMeasured],
+    not_run: int = 0,
+    roofline: Roofline | None = None,
+) -> str:
     """Everything there is to say; empty when nothing was measured. `not_run`: tests that the run was stopped before."""
     stopped = f"The run was stopped: {not_run} tests were not run." if not_run else ""
-    parts = (costs(records), doubts(records), quality(records), notes(records), missing(not_measured), stopped)
+    about_time = "\n".join(part for part in (limits(records, roofline), doubts(records)) if part)
+    parts = (costs(records), about_time, quality(records), notes(records), missing(not_measured), stopped)
     return "\n\n".join(part for part in parts if part)
+
+
+def limits(records: Iterable[Record], roofline: Roofline | None) -> str:
+    """What the machine does at best, and how much faster each model can become at most; empty without either."""
+    found = {f"{r.cell.model} {r.cell.workload}": r.latency.ceiling for r in records if r.latency and r.latency.ceiling}
+    ceilings = ", ".join(f"{name} {ceiling:.2f}x" for name, ceiling in found.items())
+    return "\n".join(
+        [f"of limit: of the speed that this machine allows at best, {roofline}"] * (roofline is not None)
+        + [f"faster at most, with every prunable layer free: {ceilings}"] * bool(ceilings)
+    )
 
 
 def doubts(records: Iterable[Record]) -> str:
@@ -162,15 +179,16 @@ def _chosen(cell: Cell) -> tuple[object, ...]:
     return cell.model, cell.method, cell.pattern, cell.scope, cell.sparsity, cell.seed, cell.recovery
 
 
-def _latency(latency: Latency | None) -> tuple[str, str, str, str, str]:
+def _latency(latency: Latency | None) -> tuple[str, str, str, str, str, str]:
     if latency is None:
-        return MISSING, MISSING, MISSING, MISSING, MISSING
+        return MISSING, MISSING, MISSING, MISSING, MISSING, MISSING
     dense = MISSING if latency.dense_seconds is None else f"{1e3 * latency.dense_seconds:.2f}"
     ratio = MISSING
     if latency.speedup and latency.low and latency.high:
         ratio = f"{1 / latency.speedup:.3f} [{1 / latency.high:.3f}, {1 / latency.low:.3f}]"
-    share = MISSING if latency.ideal is None else f"{1 / latency.ideal:.2f}"
-    return dense, f"{1e3 * latency.pruned_seconds:.2f}", ratio, latency.verdict, share
+    share = MISSING if latency.operations is None else f"{latency.operations:.2f}"
+    reached = MISSING if latency.efficiency is None else f"{latency.efficiency:.0%}"
+    return dense, f"{1e3 * latency.pruned_seconds:.2f}", ratio, latency.verdict, share, reached
 
 
 def _difference(quality: Quality | None) -> str:

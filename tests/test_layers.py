@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEVELS: dict[str, int] = {
-    "errors": -2, "strict_json": -1,
+    "errors": -3, "strict_json": -2, "timing": -1,
     "pattern": 0, "record": 0, "allocation": 0, "positions": 0,
     "mask": 1, "calibration": 1, "hessian": 1, "bypass": 1, "models": 1, "tasks": 1, "measure": 1,
     "methods": 2, "groups": 2, "watch": 2, "gather": 3, "workload": 2, "blueprint": 2, "distribution": 2,
@@ -23,7 +23,7 @@ LEVELS: dict[str, int] = {
 """A file imports from lower levels, or from its own folder; errors are for everyone."""
 LAZY = {"transformers", "datasets", "evaluate"}
 """Imported inside functions only."""
-STANDARD_ONLY = {"allocation", "errors", "pattern", "record", "strict_json"}
+STANDARD_ONLY = {"allocation", "errors", "pattern", "record", "strict_json", "timing"}
 WITH_PYTEST = {"pytest_memory", "pytest_plugin", "cells"}
 
 

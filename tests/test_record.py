@@ -21,9 +21,12 @@ from sparsity.record import (
     Memory,
     Model,
     NotMeasured,
+    Products,
     Pruned,
     Quality,
+    Read,
     Record,
+    Roofline,
     RunPart,
     Weights,
     from_json,
@@ -36,19 +39,24 @@ Path = tuple[str | int, ...]
 FULL = Record(
     Cell("bert", "random", "unstructured", "layer", 0.5, "dense", "none", "8x64", "float32", "lm", 3),
     Pruned(0.5, 0.25, 100, 200, 0.1, 4096, 0.2, 8192),
-    Latency(0.1, 0.09, 0.11, 20, "inconclusive", "drift", 0.1, 1.0, 0.9, 1.1, 0.02),
+    Latency(
+        0.1, 0.09, 0.11, 20, "inconclusive", "drift", 0.1, 1.0, 0.9, 1.1, 0.02,
+        flops=80, dense_flops=100, kept_flops=50, read_bytes=1000, ideal_seconds=0.01, ceiling=9.5,
+        products=Products({"aten::addmm float32": 3}, {"aten::mm float32": 8}, {"gemm": 3, "spmm": 8}),
+    ),
     Memory(1000, 500, "cpu profiler", 1100, 1000, 500, "same"),
     Quality("mean_nll", 2.0, 0.1, 50, 7.389, 1.5, 1.9, 0.1, 0.01, "lost"),
     Weights([-1.0, 0.0, 1.0], [LayerWeights("block.0", True, 3, 0.1, 0.5, -0.9, 0.8, [1, 2])]),
     "failed",
     "why",
-)
-"""A value in every field."""
+)  # fmt: skip
+"""A value in every section."""
 RUN = RunPart(
     "smoke",
     {"cores": 2, "cpu": "Brand 9", "tf32": False},
     {"bert": Model("BertForMaskedLM", "embedded", True)},
     [NotMeasured(Cell("bert", sparsity=0.5), "test_a.py::test_b", "skipped", "why")],
+    roofline=Roofline(1e11, 512, [Read(1024, 2e11), Read(4096, 1e10)]),
 )
 
 
@@ -176,7 +184,8 @@ def test_names_in_the_file_are_those_that_readers_rely_on() -> None:
     axes = list(data["cell"])
     assert axes[:6] == ["model", "method", "pattern", "scope", "sparsity", "format"]
     assert axes[6:] == ["recovery", "workload", "dtype", "task", "seed"]
-    assert list(written(RUN)) == ["schema", "profile", "fingerprint", "models", "not_measured"]
+    assert list(written(RUN)) == ["schema", "profile", "fingerprint", "models", "not_measured", "roofline"]
+    assert written(RUN)["roofline"]["reads"][0] == {"bytes": 1024, "bytes_per_second": 2e11}
 
 
 @pytest.mark.parametrize(
@@ -186,6 +195,8 @@ def test_names_in_the_file_are_those_that_readers_rely_on() -> None:
         ("cell", {"sparsity": -0.1}),
         ("latency", {"pruned_seconds": -1e-9}),
         ("latency", {"speedup": -2.0}),
+        ("latency", {"ceiling": -0.5}),
+        ("latency", {"ideal_seconds": -1e-9}),
         ("memory", {"weights_bytes": -1}),
         ("memory", {"dense_peak_bytes": -1}),
         ("quality", {"metric": "accuracy", "value": 1.01}),
@@ -318,6 +329,9 @@ def test_what_is_no_object_is_refused(data: Any) -> None:
         (("models", "bert", "demonstration"), "yes", "run.models.bert.demonstration: "),
         (("not_measured", 0, "cell", "sparsity"), "0.5", "run.not_measured[0].cell.sparsity: "),
         (("not_measured",), {}, "run.not_measured: "),
+        (("roofline", "flops_per_second"), 0.0, "run.roofline: "),
+        (("roofline", "reads"), [], "run.roofline: "),
+        (("roofline", "reads", 1, "bytes"), 1024.5, "run.roofline.reads[1].bytes: "),
     ],
 )
 def test_a_broken_run_part_is_refused_by_its_path(path: Path, value: Any, named: str) -> None:

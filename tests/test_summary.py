@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from sparsity.record import Cell, Latency, Memory, NotMeasured, Pruned, Quality, Record
-from sparsity.summary import costs, doubts, missing, quality, text
+from sparsity.record import Cell, Latency, Memory, NotMeasured, Pruned, Quality, Read, Record, Roofline
+from sparsity.summary import costs, doubts, limits, missing, quality, text
 
 CELL = Cell("bert", "l1", "unstructured", "layer", 0.5, "dense", workload="8x64", dtype="float32")
 LATENCY = Latency(
@@ -23,7 +23,10 @@ LATENCY = Latency(
     high=0.8333333,
     flops=56,
     dense_flops=100,
+    ideal_seconds=0.004,
+    ceiling=7.125,
 )
+ROOFLINE = Roofline(98e9, 512, [Read(1 << 20, 200e9)])
 MEMORY = Memory(1_480_000, 2_345_678, "cpu profiler", verdict="same")
 NLL = Quality("mean_nll", 2.0, 0.1, 100, 7.389, delta=0.0123, delta_stderr=0.004, verdict="kept")
 ACCURACY = Quality("accuracy", 0.8125, 0.01, 100, delta=-0.034, delta_stderr=0.005, verdict="lost")
@@ -50,6 +53,7 @@ def test_costs_of_one_cell_are_in_one_line() -> None:
         "1.250 [1.200, 1.280]",
         "slower",
         "0.56",
+        "32%",
         "1.41",
         "2.24",
         "same",
@@ -75,6 +79,17 @@ def test_the_unpruned_model_lost_nothing_to_itself() -> None:
     assert row[-2] == DASH
 
 
+def test_limits_are_said_once_for_the_machine_and_once_for_each_model_and_workload() -> None:
+    cells = [CELL, replace(CELL, format="masked"), replace(CELL, model="gpt2"), replace(CELL, workload="1x64")]
+    records = [Record(cell, latency=LATENCY) for cell in cells] + [Record(CELL, memory=MEMORY)]
+    assert limits(records, ROOFLINE).splitlines() == [
+        "of limit: of the speed that this machine allows at best, 98 GFLOP/s; reads 1 MiB at 200 GB/s",
+        "faster at most, with every prunable layer free: bert 8x64 7.12x, gpt2 8x64 7.12x, bert 1x64 7.12x",
+    ]
+    assert limits(records, ROOFLINE) in text(records, [], 0, ROOFLINE)
+    assert limits([Record(CELL, latency=replace(LATENCY, ceiling=None))], None) == ""
+
+
 def test_what_could_not_be_told_is_counted_with_what_would_help() -> None:
     assert doubts([Record(CELL, latency=LATENCY)]) == ""
     straddling = replace(LATENCY, verdict="inconclusive", blocks=16, more_blocks=24, noise_floor=0.01)
@@ -97,10 +112,10 @@ def test_another_choice_on_any_axis_is_another_line(change: dict[str, object]) -
 
 
 def test_costs_that_were_not_measured_are_dashes() -> None:
-    assert rows(costs([Record(CELL, latency=LATENCY)]))[0][6:] == [DASH] * 5
-    assert rows(costs([Record(CELL, memory=MEMORY)]))[0][1:6] == [DASH] * 5
-    bare = replace(LATENCY, dense_seconds=None, speedup=None, flops=None)
-    assert rows(costs([Record(CELL, latency=bare)]))[0][1:6] == [DASH, "12.50", DASH, "slower", DASH]
+    assert rows(costs([Record(CELL, latency=LATENCY)]))[0][7:] == [DASH] * 5
+    assert rows(costs([Record(CELL, memory=MEMORY)]))[0][1:7] == [DASH] * 6
+    bare = replace(LATENCY, dense_seconds=None, speedup=None, flops=None, ideal_seconds=None)
+    assert rows(costs([Record(CELL, latency=bare)]))[0][1:7] == [DASH, "12.50", DASH, "slower", DASH, DASH]
     assert rows(costs([Record(CELL, memory=replace(MEMORY, verdict=None))]))[0][-3] == DASH
 
 

@@ -59,13 +59,20 @@ def test_what_is_missing_is_a_dash() -> None:
     assert tables.pruning_cost([bare]) == "", "what was removed stands beside every measurement and is no cost"
 
 
-def test_operations_stand_beside_the_ratio_that_they_would_give() -> None:
-    record = builders.latency()
-    assert record.latency is not None
-    counted = dataclasses.replace(record.latency, flops=56, dense_flops=100)
-    head, row = _cells(tables.memory_and_time([dataclasses.replace(record, latency=counted)]))
-    assert row[head.index("bert operations")] == "0.56"
-    assert _cells(tables.memory_and_time([record]))[1][-1] == "\u2013"
+def test_operations_and_the_share_of_the_limit_stand_beside_the_ratio_of_times() -> None:
+    record = builders.latency(flops=56, dense_flops=100, ideal_seconds=0.00113)
+    head, row = _cells(tables.memory_and_time([record]))
+    assert row[head.index("bert operations / of limit")] == "0.56 / 25%"
+    assert _cells(tables.memory_and_time([builders.latency()]))[1][-1] == "\u2013 / \u2013"
+
+
+def test_limits_are_explained_where_they_were_measured_and_ceilings_said_once() -> None:
+    cells = [(model, s) for model in ("bert", "a*b") for s in (0.1, 0.9)]
+    said = tables.limits([builders.latency(model, s, ceiling=7.125, ideal_seconds=0.001) for model, s in cells])
+    assert said.startswith("Of limit: ")
+    assert said.endswith("a forward pass would be faster by: bert 8x64 7.12 times, a\\*b 8x64 7.12 times.")
+    assert tables.limits([builders.latency(flops=5, dense_flops=10)]).startswith("Operations: ")
+    assert tables.limits([builders.latency()]) == ""
 
 
 def test_memory_part_by_part() -> None:

@@ -1,0 +1,151 @@
+"""The sections of a record that are about time, and what bounds it; `sparsity.record` hands them on.
+
+Refuses what cannot be: a negative time, a verdict that is none, a count below 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from sparsity.strict_json import one_of, within
+
+LATENCY_VERDICTS = ("faster", "same", "slower", "inconclusive")
+WITHHELD = "noisy: "
+"""How the reason begins where noise withholds the verdict on a latency."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """How fast so many bytes are read again and again, from whichever cache or memory they lie in."""
+
+    bytes: int
+    bytes_per_second: float
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """What the machine can do at best in the run's dtype, on its device, with its threads, as measured in the run."""
+
+    flops_per_second: float
+    """Of the fastest product of two matrices, two operations for each multiply-add."""
+    size: int
+    """Rows and columns of those matrices."""
+    reads: list[Read]
+    """By ascending size."""
+
+    def __post_init__(self) -> None:
+        speeds = [self.flops_per_second, *(read.bytes_per_second for read in self.reads)]
+        if not self.reads or any(not speed > 0 for speed in speeds):
+            raise ValueError("a machine that reads or multiplies nothing in a second was not measured")
+        if any(a.bytes >= b.bytes for a, b in pairwise(self.reads)):
+            raise ValueError("the sizes that were read do not ascend")
+
+    def seconds(self, flops: int, size: int) -> float:
+        """What so many operations on so many bytes take at least: the longer of the two, one hidden by the other."""
+        return max(flops / self.flops_per_second, size / self._bytes_per_second(size))
+
+    def _bytes_per_second(self, size: int) -> float:
+        """No less than so many bytes are read at: the speed of the next smaller size, or of a larger one if faster."""
+        smaller = max((read.bytes for read in self.reads if read.bytes <= size), default=0)
+        return max(read.bytes_per_second for read in self.reads if read.bytes >= smaller)
+
+    def __str__(self) -> str:
+        """`98 GFLOP/s; reads 1 MiB at 200, 64 MiB at 24 GB/s`."""
+        reads = ", ".join(f"{r.bytes / 2**20:.3g} MiB at {r.bytes_per_second / 1e9:.3g}" for r in self.reads)
+        return f"{self.flops_per_second / 1e9:.3g} GFLOP/s; reads {reads} GB/s"
+
+
+@dataclass(frozen=True)
+class Products:
+    """What multiplied matrices in one forward pass, as torch's profiler saw it: operators, and how often each ran."""
+
+    dense: dict[str, int]
+    """By operator and dtype, such as `aten::addmm float32`."""
+    sparse: dict[str, int]
+    """Those that read a sparse layout, or are kernels for one."""
+    kernels: dict[str, int] | None = None
+    """What they launched on a GPU."""
+
+    def __post_init__(self) -> None:
+        for counts in (self.dense, self.sparse, self.kernels or {}):
+            for name, count in counts.items():
+                if count < 1:
+                    raise ValueError(f"{name} ran {count} times")
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds for one forward pass. `speedup` is dense / pruned: above 1 is faster."""
+
+    pruned_seconds: float
+    """Median over calls."""
+    pruned_q1: float
+    pruned_q3: float
+    calls: int
+    verdict: str
+    """One of `LATENCY_VERDICTS`."""
+    reason: str | None = None
+    """Why the verdict is inconclusive."""
+    dense_seconds: float | None = None
+    """Median over the reference's calls, made in turns with the pruned model's."""
+    speedup: float | None = None
+    """Exp of minus the median of `block_ratios`; not the quotient of the two medians above."""
+    low: float | None = None
+    high: float | None = None
+    """Ends of the exact 95 % interval of the speedup."""
+    noise_floor: float | None = None
+    """How far from 1 the interval of dense against its own copy reaches, a fraction."""
+    margin: float | None = None
+    """Ratios within it count as the same, a fraction."""
+    blocks: int | None = None
+    more_blocks: int | None = None
+    """About how many more would settle an inconclusive verdict."""
+    block_ratios: list[float] | None = None
+    """log(pruned / dense) of each block, in order."""
+    order_effect: float | None = None
+    """Median of `block_ratios` where dense began, less that where it came second."""
+    forward_share: float | None = None
+    """Of the wall time of the measurement, the part spent inside the two models."""
+    flops: int | None = None
+    """Floating-point operations that a pass makes, two for each multiply-add of a matrix product or of attention;
+    zeros of a dense tensor are multiplied too, those that a sparse layer leaves out are not."""
+    dense_flops: int | None = None
+    kept_flops: int | None = None
+    """Those that a pass cannot do without: of the prunable layers, only those with weights that are kept."""
+    read_bytes: int | None = None
+    """What a pass must read once: all that the model holds, but tables of embeddings that nothing multiplies."""
+    ideal_seconds: float | None = None
+    """What `kept_flops` and `read_bytes` take at the run's roofline."""
+    ceiling: float | None = None
+    """The unpruned model's speedup on this workload if its prunable layers cost nothing at all (Amdahl)."""
+    products: Products | None = None
+    caches: str | None = None
+    """"warm", or "flushed" between calls."""
+    device_seconds: float | None = None
+    """Median over calls, by the CUDA device's own events; the times above are what a caller waits."""
+    dense_device_seconds: float | None = None
+    sm_megahertz_low: int | None = None
+    sm_megahertz_high: int | None = None
+    throttled: str | None = None
+    """What held the GPU's clocks down in any block, by NVML."""
+
+    def __post_init__(self) -> None:
+        one_of("verdict", self.verdict, LATENCY_VERDICTS)
+        within(self, "pruned_seconds", "pruned_q1", "pruned_q3", "dense_seconds", "speedup", "low", "high")
+        within(self, "flops", "dense_flops", "kept_flops", "read_bytes", "ideal_seconds", "ceiling")
+
+    @property
+    def operations(self) -> float | None:
+        """The share of the unpruned model's operations that a pass makes: the time ratio, if nothing else cost any."""
+        return self.flops / self.dense_flops if self.flops and self.dense_flops else None
+
+    @property
+    def efficiency(self) -> float | None:
+        """The ideal time over the measured one; more than 1 only by what both were measured with."""
+        return self.ideal_seconds / self.pruned_seconds if self.ideal_seconds and self.pruned_seconds else None
+
+    @property
+    def withheld(self) -> bool:
+        """Whether the machine was too noisy for any verdict."""
+        return self.reason is not None and self.reason.startswith(WITHHELD)
