@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
@@ -24,6 +25,19 @@ def test_zeros_are_multiplied_like_any_number() -> None:
     layer, x = nn.Linear(5, 3), torch.ones(7, 5)
     layer.weight.data.zero_()
     assert flops(lambda: layer(x)) == 2 * 7 * 5 * 3
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_is_two_products_of_each_head(causal: bool) -> None:
+    """Torch itself counts none on a CPU."""
+    query, key, value = (
+        torch.ones(2, 4, 7, 8),
+        torch.ones(2, 4, 7 if causal else 9, 8),
+        torch.ones(2, 4, 7 if causal else 9, 8),
+    )
+    positions = key.shape[2]
+    counted = flops(lambda: nn.functional.scaled_dot_product_attention(query, key, value, is_causal=causal))
+    assert counted == 2 * (2 * 4 * 7 * positions * 8) * 2
 
 
 def test_a_call_that_multiplies_nothing_has_none() -> None:
