@@ -10,6 +10,7 @@ is flushed between calls.
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import time
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from sparsity.measure.gpu import Clocks
 
 CACHES = "warm"
+FEW_BLOCKS, MANY_BLOCKS = 2, 16
+"""Of a ratio without an interval."""
 
 
 @dataclass
@@ -133,6 +136,19 @@ def timed_in_turns(
     logarithms = duet.block_logarithms(own, played.reference_seconds, plan.calls, of_block)
     on_it = (device[id(subject)], device[id(reference)]) if on_gpu else None
     return Pair(plan, own, played.reference_seconds, logarithms, share, on_it, clocks)
+
+
+def brief_ratio(subject: Call, reference: Call, budget: float) -> float:
+    """Time of the subject over that of the reference, from a few blocks in turns in about `budget` seconds.
+
+    No interval and no verdict: for what is many times faster, or slower, than the reference.
+    """
+    with duet.without_garbage_collection():
+        per_block = 2 * (duet.warm_up(subject) + duet.seconds(reference))  # each turn begins with a call not counted
+        blocks = min(max(int(budget / max(per_block, duet.TICK)), FEW_BLOCKS), MANY_BLOCKS)
+        played = duet.Duet(subject, reference, duet.order(blocks, 1))
+        own = duet.play(played)
+    return math.exp(statistics.median(duet.block_logarithms(own, played.reference_seconds, 1)))
 
 
 def described(pair: Pair, noise_floor: float, control: bool = False) -> Latency:

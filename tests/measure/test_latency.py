@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import statistics
 import types
@@ -70,6 +71,31 @@ def test_beside_other_tests_nothing_is_timed(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")
     with pytest.raises(Refused, match="side by side, so no time means anything; run without -n"):
         latency.paired(FakeBenchmark(), busy(1), busy(1), 1.0)  # type: ignore[arg-type]  # a stand-in
+
+
+def test_a_brief_ratio_is_that_of_the_times_whatever_the_budget_and_tidies_up() -> None:
+    """No number of this machine: a factor of sixteen in work, on any machine, is more than any noise."""
+    slow, fast = busy(80_000), busy(5_000)
+    for budget in (0.0, 0.1):
+        assert latency.brief_ratio(fast, slow, budget) < 0.5
+    assert latency.brief_ratio(slow, fast, 0.1) > 2.0
+    assert gc.isenabled()
+
+
+def test_a_brief_ratio_takes_no_more_blocks_than_the_budget_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    played: list[duet.Plan] = []
+
+    def play(given: duet.Duet) -> list[float]:
+        played.append(given.plan)
+        given.reference_seconds = [2.0] * given.plan.rounds
+        return [1.0] * given.plan.rounds
+
+    monkeypatch.setattr(duet, "play", play)
+    monkeypatch.setattr(duet, "warm_up", lambda call: 1.0)
+    monkeypatch.setattr(duet, "seconds", lambda call: 2.0)
+    for budget in (1.0, 36.0, 1e6):
+        assert latency.brief_ratio(busy(1), busy(1), budget) == pytest.approx(0.5)
+    assert [plan.blocks for plan in played] == [latency.FEW_BLOCKS, 6, latency.MANY_BLOCKS]
 
 
 def test_a_record_says_what_the_pair_shows() -> None:
