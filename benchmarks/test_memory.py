@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from sparsity import execution
 from sparsity.bench import CONTROL
 from sparsity.execution import CLOSE, relative_error
-from sparsity.measure.memory import Peak, file_bytes, resident_bytes, verdict
+from sparsity.measure.memory import Peak, resident_bytes, verdict
 from sparsity.record import Memory
+from sparsity.saving import disk_bytes
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
@@ -55,7 +56,7 @@ def test_forward_memory(
         weights_bytes=weights,
         peak_bytes=peak.bytes,
         source=peak.source,
-        disk_bytes=file_bytes(executed_model),
+        disk_bytes=disk_bytes(executed_model),
         dense_weights_bytes=dense_weights,
         dense_peak_bytes=dense_peak,
         verdict=None if pruned_model.recipe == CONTROL else verdict(total, dense_total),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sparsity import pattern
+from sparsity import pattern as patterns
 from sparsity.errors import Refused, UnknownName
 from sparsity.formats import FORMATS
+from sparsity.sparse_storage import KEY, sparse_layers
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from sparsity.models.architecture import PrunableLayer
     from sparsity.prune import PrunedModel
 
 
@@ -33,10 +36,26 @@ def in_format(pruned: PrunedModel, name: str) -> PreTrainedModel:
     Raises `UnknownName` for a format that does not exist, `Refused` with the format's own reason
     for one that cannot run this pattern, dtype or device.
     """
+    return converted(pruned.model, pruned.layers, pruned.masks, pruned.recipe.pattern, name)
+
+
+def converted(
+    model: PreTrainedModel,
+    layers: Sequence[PrunableLayer],
+    masks: Sequence[torch.Tensor],
+    pattern: str,
+    name: str,
+) -> PreTrainedModel:
+    """The same of a masked dense model, its layers and masks, and the pattern of its zeros.
+
+    A model with sparse layers says its format and pattern in its configuration, and is saved with them.
+    """
     if name not in FORMATS:
         raise UnknownName("format", name, FORMATS)
-    model, chosen = pruned.model, FORMATS[name]
     dtype, device = str(model.dtype).removeprefix("torch."), model.device.type
-    if reason := chosen.unsupported(pattern.parse(pruned.recipe.pattern), dtype, device):
+    if reason := FORMATS[name].unsupported(patterns.parse(pattern), dtype, device):
         raise Refused(reason)
-    return chosen.convert(model, pruned.layers, pruned.masks)
+    result = FORMATS[name].convert(model, layers, masks)
+    if sparse_layers(result):
+        setattr(result.config, KEY, {"format": name, "pattern": pattern})
+    return result

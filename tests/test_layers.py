@@ -14,9 +14,9 @@ LEVELS: dict[str, int] = {
     "pattern": 0, "record": 0, "allocation": 0, "positions": 0,
     "mask": 1, "calibration": 1, "hessian": 1, "bypass": 1, "models": 1, "tasks": 1, "measure": 1,
     "methods": 2, "groups": 2, "watch": 2, "gather": 3, "workload": 2, "blueprint": 2, "distribution": 2,
-    "shrink": 3, "elements": 4, "grouped": 4,
-    "formats": 4, "prune": 5, "train_embedded": 5,
-    "execution": 6, "saving": 6,
+    "sparse_storage": 2, "shrink": 3, "elements": 4, "grouped": 4,
+    "formats": 4, "rebuild": 4, "prune": 5, "train_embedded": 5,
+    "execution": 6, "saving": 7,
     "options": 7, "bench": 7, "summary": 7, "progress": 7, "pytest_memory": 7, "cells": 7,
     "pytest_plugin": 8, "doctor": 8, "capabilities": 8,
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import subprocess
@@ -17,13 +18,17 @@ from safetensors.torch import load_file, save_file
 
 import sparsity
 from sparsity.bypass import is_bypassed
-from sparsity.errors import ModelNotLoaded, Refused
+from sparsity.errors import BadValue, ModelNotLoaded, Refused, UnknownName
 from sparsity.execution import in_format, relative_error
+from sparsity.formats import FORMATS
+from sparsity.formats.protocol import LayerWise
 from sparsity.models.architecture import blocks_of
+from sparsity.pattern import parse
 from sparsity.prune import PrunedModel, Recipe, prune
-from sparsity.saving import MASKS, stored_masks
+from sparsity.saving import MASKS, disk_bytes, stored_masks
 from sparsity.shrink import shapes_of
-from tests import tiny
+from sparsity.sparse_storage import KEPT, VALUES, kept, same_bits, sparse_layers
+from tests import sparse_formats, tiny
 from tests.models.tiny import edit_json, refusal
 
 GROUPS = {family: ("neurons" if family.startswith("t5") else "neurons+heads") for family in tiny.DESCRIBED}
@@ -595,3 +600,340 @@ def test_masks_that_were_cut_short_are_refused(masked: Path, size: int) -> None:
 def test_masks_of_a_folder_that_is_no_model_are_refused(masked: Path) -> None:
     (masked / "config.json").unlink()
     assert masks_not_loaded(masked) == "no config.json there; give a folder that sparsity.save wrote"
+
+
+PLAIN = ("dense", "masked", "compact")
+"""The formats without sparse layers."""
+RECIPES = {pattern: Recipe("l1", 0.5, pattern) for pattern in ("2:4",)} | {
+    pattern: Recipe("l1", 0.9, pattern) for pattern in ("unstructured", "4x1", "4x4", "16x16", "32x32")
+}
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
+REAL = [
+    pytest.param(family, name, pattern, dtype, device, id=f"{family}-{name}-{pattern}-{dtype}-{device}")
+    for name in FORMATS
+    if name not in PLAIN
+    for pattern in RECIPES
+    for dtype in DTYPES
+    for device in DEVICES
+    if FORMATS[name].unsupported(parse(pattern), dtype, device) is None
+    for family in (tiny.FAMILIES if (pattern, dtype) == ("unstructured", "float32") else ("bert",))
+]
+"""Every sparse format with all that it can run here."""
+WIDE: dict[str, dict[str, Any]] = {
+    "bert": {"hidden_size": 256, "intermediate_size": 1024},
+    "gpt2": {"n_embd": 256, "n_inner": 1024},
+    "bart": {"d_model": 256, "encoder_ffn_dim": 1024, "decoder_ffn_dim": 1024},
+}
+
+
+def on(device: str, model: Any) -> torch.Tensor:
+    inputs = {name: tensor.to(device) for name, tensor in tiny.batches(model, 1)[0].inputs.items()}
+    with torch.inference_mode():
+        found: torch.Tensor = model(**inputs).logits
+    return found
+
+
+def weights_of(model: Any) -> dict[str, torch.Tensor]:
+    return {name: layer.dense_weight() for name, layer in sparse_layers(model).items()}  # type: ignore[operator]  # nn.Module types attributes as Tensor | Module
+
+
+def assert_same_sparse(one: Any, other: Any, device: str = "cpu") -> None:
+    """The same model in the same format: weights and outputs bit for bit."""
+    assert type(one) is type(other)
+    assert one.config.sparse == other.config.sparse
+    ours, theirs = weights_of(one), weights_of(other)
+    assert list(ours) == list(theirs)
+    for name, weight in ours.items():
+        assert same_bits(weight, theirs[name]), name
+    assert [type(part) for part in one.modules()] == [type(part) for part in other.modules()]
+    assert torch.equal(on(device, one), on(device, other))
+
+
+@pytest.mark.parametrize(("family", "name", "pattern", "dtype", "device"), REAL)
+def test_every_sparse_format_comes_back(
+    family: str, name: str, pattern: str, dtype: str, device: str, tmp_path: Path
+) -> None:
+    model = tiny.model(family, DTYPES[dtype], **WIDE[family]).to(device)
+    pruned = prune(model, RECIPES[pattern])
+    sparse = in_format(pruned, name)
+    assert sparse_layers(sparse)
+    sparsity.save(sparse, tmp_path)
+    assert_same_sparse(sparsity.load(tmp_path, device=device), sparse, device)
+    assert_same(sparsity.load(tmp_path, format="dense"), model.to("cpu"))
+    size = (tmp_path / "sparse.safetensors").stat().st_size
+    assert size == disk_bytes(sparse)
+    if pruned.recipe.sparsity == 0.9:
+        prunable, saved = pruned.prunable_parameters * DTYPES[dtype].itemsize, disk_bytes(model) - size
+        assert prunable / (prunable - saved) > 4
+
+
+STAND_INS = {"kept": sparse_formats.KEPT, "half": sparse_formats.Half(), "fused": sparse_formats.Fused()}
+
+
+@pytest.fixture(autouse=True)
+def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, stand_in in STAND_INS.items():
+        monkeypatch.setitem(FORMATS, name, stand_in)
+
+
+@pytest.mark.parametrize(
+    ("family", "name"), [*((family, "kept") for family in tiny.DESCRIBED), ("gpt2", "half"), ("bert", "fused")]
+)
+def test_a_model_of_sparse_layers_comes_back_sparse_and_dense(family: str, name: str, tmp_path: Path) -> None:
+    pruned = pruned_by(family, Recipe("l1", 0.7))
+    sparse = in_format(pruned, name)
+    config = sparse.config.to_dict()
+    sparsity.save(sparse, tmp_path)
+    assert sparse.config.to_dict() == config
+    loaded = sparsity.load(tmp_path)
+    assert_same_sparse(loaded, sparse)
+    assert loaded.config.sparse == {"format": name, "pattern": "unstructured"}
+    assert not loaded.training
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    dense = sparsity.load(tmp_path, format="dense")
+    assert_same(dense, pruned.model)
+    assert not hasattr(dense.config, "sparse")
+    for layer, mask in zip(pruned.layers, pruned.masks, strict=True):
+        assert torch.equal(stored_masks(tmp_path)[layer.name], mask)
+
+
+def test_at_nine_tenths_the_prunable_weights_are_four_times_smaller_at_least(tmp_path: Path) -> None:
+    pruned = prune(tiny.model("bert", **WIDE["bert"]), Recipe("l1", 0.9))
+    sparsity.save(pruned.model, tmp_path / "dense")
+    sparsity.save(in_format(pruned, "kept"), tmp_path / "sparse")
+    dense, sparse = (
+        (tmp_path / name).stat().st_size for name in ("dense/model.safetensors", "sparse/sparse.safetensors")
+    )
+    prunable = 4 * pruned.prunable_parameters
+    assert prunable / (prunable - (dense - sparse)) > 7.5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", tiny.DESCRIBED)
+def test_the_size_on_disk_is_that_of_the_file(family: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    pruned = pruned_by(family, Recipe("l1", 0.7), dtype)
+    models = {
+        "dense": pruned.model,
+        "sparse": in_format(pruned, "kept"),
+        "half": in_format(pruned, "half"),
+        "compact": compact(family, "neurons", dtype=dtype),
+    }
+    for name, model in models.items():
+        sparsity.save(model, tmp_path / name)
+        files = [file.stat().st_size for file in (tmp_path / name).glob("*.safetensors")]
+        assert [disk_bytes(model)] == files, name
+
+
+def test_the_size_of_what_cannot_be_saved_is_that_of_its_tensors() -> None:
+    pruned = pruned_by("bert", Recipe("l1", 0.7))
+    dense, masked = (disk_bytes(in_format(pruned, name)) for name in ("dense", "masked"))
+    assert 0 < masked - dense - 4 * pruned.prunable_parameters < 200 * len(pruned.layers)
+    bypassed = pruned_by("bert", Recipe("l1", 0.5, "layers"))
+    assert disk_bytes(bypassed.model) == disk_bytes(tiny.model("bert"))
+
+
+def test_a_compact_model_with_sparse_layers_comes_back(tmp_path: Path) -> None:
+    pruned = prune(compact("llama", "neurons+heads", "layer"), Recipe("l1", 0.7))
+    sparse = in_format(pruned, "kept")
+    sparsity.save(sparse, tmp_path)
+    assert_same_sparse(sparsity.load(tmp_path), sparse)
+    assert_same(sparsity.load(tmp_path, format="dense"), pruned.model)
+
+
+def test_another_sparse_format_reads_the_same_folder(tmp_path: Path) -> None:
+    pruned = pruned_by("bert", Recipe("l1", 0.7))
+    sparsity.save(in_format(pruned, "kept"), tmp_path)
+    assert_same_sparse(sparsity.load(tmp_path, format="fused"), in_format(pruned, "fused"))
+
+
+def test_a_sparse_model_that_was_loaded_is_saved_the_same(tmp_path: Path) -> None:
+    sparsity.save(in_format(pruned_by("gpt2", Recipe("l1", 0.7)), "kept"), tmp_path / "first")
+    sparsity.save(sparsity.load(tmp_path / "first"), tmp_path / "second")
+    for name in ("config.json", "sparse.safetensors"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+
+
+def test_each_saving_leaves_nothing_of_the_one_before(tmp_path: Path) -> None:
+    pruned = pruned_by("bert", Recipe("l1", 0.7))
+    sparse = in_format(pruned, "kept")
+    weights = {"model.safetensors", "sparse.safetensors", MASKS, "model.safetensors.index.json"}
+    for model, expected in (
+        (pruned, {"model.safetensors", MASKS}), (sparse, {"sparse.safetensors"}), (pruned.model, {"model.safetensors"})
+    ):  # fmt: skip
+        sparsity.save(model, tmp_path)
+        (tmp_path / "model.safetensors.index.json").write_text("{}") if model is sparse else None
+        found = {file.name for file in tmp_path.iterdir()} & weights
+        assert found - ({"model.safetensors.index.json"} if model is sparse else set()) == expected
+    assert_same(sparsity.load(tmp_path), pruned.model)
+
+
+def test_transformers_finds_no_weights_rather_than_random_ones(tmp_path: Path) -> None:
+    sparsity.save(in_format(pruned_by("bert", Recipe("l1", 0.7)), "kept"), tmp_path)
+    with pytest.raises(OSError, match=r"model\.safetensors"):
+        transformers.BertForMaskedLM.from_pretrained(tmp_path)
+
+
+def test_sparse_layers_of_no_said_format_are_refused(tmp_path: Path) -> None:
+    pruned = pruned_by("bert", Recipe("l1", 0.7))
+    model = FORMATS["kept"].convert(pruned.model, pruned.layers, pruned.masks)
+    message = refusal(Refused, lambda: sparsity.save(model, tmp_path / "new"))
+    assert message == "which format these sparse layers are in is not said; convert with sparsity.execution.in_format"
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.fixture
+def sparse_folder(tmp_path: Path) -> Path:
+    """A BERT of sparse layers, to be broken."""
+    sparsity.save(in_format(pruned_by("bert", Recipe("l1", 0.7)), "kept"), tmp_path / "sparse")
+    return tmp_path / "sparse"
+
+
+def edit_sparse(folder: Path, edit: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    tensors = load_file(folder / "sparse.safetensors")
+    edit(tensors)
+    save_file(tensors, folder / "sparse.safetensors", {"format": "pt"})
+
+
+WAY = 'sparsity.load(folder, format="dense") gives the dense model'
+
+
+@pytest.mark.parametrize("needed", ["kept", "fused"])
+def test_a_format_that_cannot_run_here_is_refused_with_the_way_to_the_dense_model(
+    needed: str, sparse_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dense = sparsity.load(sparse_folder, format="dense")
+    monkeypatch.setattr(type(FORMATS[needed]), "unsupported", lambda *_: "needs a kernel that is not here")
+    message = refusal(Refused, lambda: sparsity.load(sparse_folder, format=None if needed == "kept" else needed))
+    expected = f"{sparse_folder}: format {needed} cannot run here: needs a kernel that is not here; {WAY}"
+    assert message == expected
+    assert_same(sparsity.load(sparse_folder, format="dense"), dense)
+
+
+@pytest.mark.parametrize("error", [Refused("no compiler"), RuntimeError("no\ncompiler"), ValueError("no compiler")])
+def test_a_format_that_fails_is_refused_in_one_line(
+    error: Exception, sparse_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fails(sparse_formats.Half):
+        def convert(self, *args: object) -> Any:
+            raise error
+
+    monkeypatch.setitem(FORMATS, "kept", Fails())
+    kind = Refused if isinstance(error, Refused) else ModelNotLoaded
+    message = refusal(kind, lambda: sparsity.load(sparse_folder))
+    assert message.startswith(f"{sparse_folder}: ")
+    assert message.endswith(f": no compiler; {WAY}")
+
+
+@pytest.mark.parametrize("name", ["nothing", "", "Kept", "kept ", "../kept"])
+def test_a_format_that_is_not_known_is_refused_unless_the_dense_model_is_asked_for(
+    name: str, sparse_folder: Path
+) -> None:
+    dense = sparsity.load(sparse_folder, format="dense")
+    edit_json(sparse_folder / "config.json", sparse={"format": name, "pattern": "unstructured"})
+    known = ", ".join(FORMATS)
+    assert not_loaded(sparse_folder) == f"config.json names the format {name!r}, known are {known}; {WAY}"
+    assert_same(sparsity.load(sparse_folder, format="dense"), dense)
+
+
+@pytest.mark.parametrize("pattern", ["nothing", "", "9:4", "0x0", "2:4\n", "x" * 1000])
+def test_a_pattern_that_is_not_known_is_refused(pattern: str, sparse_folder: Path) -> None:
+    edit_json(sparse_folder / "config.json", sparse={"format": "kept", "pattern": pattern})
+    assert not_loaded(sparse_folder).startswith("its weights do not go into format kept: ")
+
+
+@pytest.mark.parametrize(
+    "sparse", [{}, [], "kept", 3, {"format": "kept"}, {"pattern": "2:4"}, {"format": 3, "pattern": 4}]
+)
+def test_a_configuration_that_says_no_format_and_pattern_is_refused(sparse: Any, sparse_folder: Path) -> None:
+    edit_json(sparse_folder / "config.json", sparse=sparse)
+    assert not_loaded(sparse_folder) == "config.json holds no format and pattern under 'sparse'"
+    with pytest.raises(ModelNotLoaded):
+        sparsity.load(sparse_folder, format="dense")
+
+
+def test_a_format_that_holds_other_weights_is_refused(sparse_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that relies on a pattern which the zeros do not have."""
+
+    class Loses(sparse_formats.Kept):
+        def dense_weight(self) -> torch.Tensor:
+            weight = super().dense_weight()
+            weight[-1, -1] = 7.0
+            return weight
+
+    monkeypatch.setitem(FORMATS, "kept", LayerWise(Loses))
+    first = "bert.encoder.layer.0.attention.self.query"
+    expected = f"the zeros of {first} are not those of pattern 'unstructured', which format kept relies on; {WAY}"
+    assert not_loaded(sparse_folder) == expected
+
+
+def test_sparse_weights_that_are_not_there_are_refused(sparse_folder: Path) -> None:
+    (sparse_folder / "sparse.safetensors").rename(sparse_folder / "model.safetensors")
+    expected = "no sparse.safetensors, where its config.json has the weights; save the model again"
+    assert not_loaded(sparse_folder) == expected
+
+
+@pytest.mark.parametrize("size", [0, 4, 100, -10])
+def test_sparse_weights_that_were_cut_short_are_refused(sparse_folder: Path, size: int) -> None:
+    file = sparse_folder / "sparse.safetensors"
+    file.write_bytes(file.read_bytes()[:size])
+    assert not_loaded(sparse_folder).startswith("sparse.safetensors is not whole: ")
+
+
+def test_a_sparse_folder_that_lost_its_key_is_refused_with_the_way(sparse_folder: Path) -> None:
+    edit_json(sparse_folder / "config.json", sparse=None)
+    expected = 'for dense weights save() it as sparsity.load(folder, format="dense") gives it'
+    assert not_loaded(sparse_folder) == f"no model.safetensors but sparse.safetensors, of a sparse format; {expected}"
+
+
+def test_tensors_of_a_sparse_file_are_held_to_the_configuration(sparse_folder: Path, tmp_path: Path) -> None:
+    def after(edit: Callable[[dict[str, torch.Tensor]], object]) -> str:
+        folder = shutil.copytree(sparse_folder, tmp_path / "copy", dirs_exist_ok=True)
+        edit_sparse(folder, edit)
+        return not_loaded(folder)
+
+    def without(tensors: dict[str, torch.Tensor]) -> None:
+        del tensors[LAYER + KEPT], tensors[LAYER + VALUES]
+
+    lacks = "sparse.safetensors lacks {}; save the model again"
+    assert after(without) == lacks.format(f"{LAYER}.weight")
+    assert after(lambda tensors: tensors.pop(f"{LAYER}.bias")) == lacks.format(f"{LAYER}.bias")
+    surplus = "sparse.safetensors holds {}, which its config.json has no place for"
+    assert after(lambda tensors: tensors.update(adapter=torch.zeros(2))) == surplus.format("adapter")
+    message = after(lambda tensors: tensors.update({LAYER + VALUES: tensors[LAYER + VALUES][:-1].clone()}))
+    assert message.startswith(f"sparse.safetensors holds no 154 values for {LAYER}, but torch.float32 of shape (153,)")
+    message = after(lambda tensors: tensors.update({f"pooler{KEPT}": torch.zeros(2, dtype=torch.uint8)}))
+    assert message == "sparse.safetensors holds a sparse weight of pooler, which is no prunable layer"
+
+
+def test_another_mask_than_the_zeros_is_taken_from_the_file(sparse_folder: Path) -> None:
+    """A weight that was kept and is zero may be said so by whoever writes the file."""
+
+    def zero(tensors: dict[str, torch.Tensor]) -> None:
+        tensors[LAYER + VALUES][0] = 0.0
+
+    before = stored_masks(sparse_folder)
+    edit_sparse(sparse_folder, zero)
+    after = stored_masks(sparse_folder)
+    assert all(torch.equal(mask, after[name]) for name, mask in before.items())
+    weight: Any = sparsity.load(sparse_folder, format="dense").get_submodule(LAYER).weight
+    assert int((kept(weight) != after[LAYER]).sum()) == 1
+
+
+def test_what_was_not_saved_sparse_comes_in_no_sparse_format(saved: Path) -> None:
+    for name in ("masked", "bert"):
+        assert_same(sparsity.load(saved / name, format="dense"), sparsity.load(saved / name))
+        message = refusal(Refused, functools.partial(sparsity.load, saved / name, format="kept"))
+        expected = "was not saved in a sparse format; prune it, and sparsity.execution.in_format converts"
+        assert message == f"{saved / name} {expected}"
+
+
+def test_a_format_that_does_not_exist_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    message = refusal(UnknownName, lambda: sparsity.load(tmp_path, format="csc"))
+    assert message.startswith("unknown format 'csc'")
+
+
+@pytest.mark.parametrize("device", ["nothing", "", "cuda:99", "meta:x"])
+def test_a_device_that_is_not_here_is_refused(device: str, saved: Path) -> None:
+    message = refusal(BadValue, lambda: sparsity.load(saved / "bert", device=device))
+    assert message.startswith(f"device {device!r} is not here: ")

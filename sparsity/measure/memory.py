@@ -18,7 +18,7 @@ pruning.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -119,17 +119,25 @@ def resident_bytes(module: nn.Module) -> int:
     return sum(storages.values())
 
 
-def file_bytes(module: nn.Module) -> int:
-    """Size of the module's state as a safetensors file, tied tensors once; written to a temporary file."""
-    import tempfile
-    from pathlib import Path
+def file_bytes(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> int:
+    """Size of a safetensors file of these tensors, exactly; nothing is written, and tensors on the meta device will do.
 
-    from safetensors.torch import save_model
+    The library itself writes the header, of empty tensors. With their true shapes it is as long as the real one.
+    """
+    import json
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.safetensors"
-        save_model(module, str(path))
-        return path.stat().st_size
+    import torch
+    from safetensors.torch import save
+
+    empty = {name: torch.empty(0, dtype=tensor.dtype) for name, tensor in tensors.items()}
+    file = save(empty, None if metadata is None else dict(metadata))
+    header = json.loads(file[8 : 8 + int.from_bytes(file[:8], "little")])
+    end = 0
+    for name in (key for key in header if key != "__metadata__"):  # in the order of their offsets
+        begin, end = end, end + tensors[name].numel() * tensors[name].dtype.itemsize
+        header[name] |= {"shape": list(tensors[name].shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return 8 + -(-len(text) // 8) * 8 + end
 
 
 def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:

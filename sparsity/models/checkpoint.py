@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+SPARSE = "sparse.safetensors"
+"""The weights of a model in a sparse format (`sparsity.saving`). By this name no one else takes them for dense ones."""
 
 
 def family_of(reference: str, folder: Path) -> Architecture:
@@ -78,10 +80,13 @@ def load(reference: str, folder: Path, task: str, dtype: torch.dtype, classes: i
 def refuse_incomplete(reference: str, folder: Path) -> None:
     """Every file that the weights consist of must be there, and be safetensors."""
     if (folder / WEIGHTS).is_file():
-        _refuse_cut_short(reference, folder, {WEIGHTS})
+        refuse_cut_short(reference, folder, {WEIGHTS})
         return
     index = folder / INDEX
     if not index.is_file():
+        if (folder / SPARSE).is_file():
+            way = 'save() it as sparsity.load(folder, format="dense") gives it'
+            raise ModelNotLoaded(f"{reference}: no {WEIGHTS} but {SPARSE}, of a sparse format; for dense weights {way}")
         others = sorted(f.name for f in folder.iterdir() if f.suffix in {".bin", ".pt", ".pth", ".h5", ".msgpack"})
         found = f" but {', '.join(others)}" if others else ""
         why = "other formats are not read, because a pickle can run code"
@@ -95,10 +100,10 @@ def refuse_incomplete(reference: str, folder: Path) -> None:
     if missing := sorted(name for name in names if not (folder / name).is_file()):
         count = f"{len(missing)} of {len(names)} shards missing"
         raise ModelNotLoaded(f"{reference}: half downloaded, {count} ({missing[0]} …); download it again")
-    _refuse_cut_short(reference, folder, names)
+    refuse_cut_short(reference, folder, names)
 
 
-def _refuse_cut_short(reference: str, folder: Path, names: set[str]) -> None:
+def refuse_cut_short(reference: str, folder: Path, names: set[str]) -> None:
     """Opening a safetensors file compares its length with what its header promises."""
     import safetensors
 

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 
@@ -286,23 +289,22 @@ def test_resident_depends_on_the_dtype_and_not_on_the_values() -> None:
     assert memory.resident_bytes(module.to(torch.bfloat16)) == 30
 
 
-def test_file_holds_a_tie_once_and_little_beside_the_weights() -> None:
-    def pair(*, tied: bool) -> nn.Module:
-        embedding, head = nn.Embedding(100, 16), nn.Linear(16, 100, bias=False)
-        if tied:
-            head.weight = embedding.weight
-        return nn.Sequential(embedding, head)
-
-    weight, header = 100 * 16 * 4, 400
-    assert weight < memory.file_bytes(pair(tied=True)) < weight + header
-    assert 2 * weight < memory.file_bytes(pair(tied=False)) < 2 * weight + header
+DTYPES = (torch.float32, torch.bfloat16, torch.float64, torch.uint8, torch.int64, torch.bool, torch.complex64)
 
 
-def test_file_is_as_large_with_zeros_as_without() -> None:
-    module = linear()
-    before = memory.file_bytes(module)
-    nn.init.zeros_(module.weight)
-    assert memory.file_bytes(module) == before
+@given(
+    st.dictionaries(
+        st.text(max_size=20), st.tuples(st.sampled_from(DTYPES), st.lists(st.integers(0, 40), max_size=3)), max_size=12
+    ),
+    st.none() | st.dictionaries(st.text(max_size=9), st.text(max_size=9), min_size=1, max_size=1),
+)
+def test_the_size_of_a_file_is_that_of_the_file(
+    shapes: dict[str, tuple[torch.dtype, list[int]]], metadata: dict[str, str] | None
+) -> None:
+    shapes.pop("__metadata__", None)
+    real = {name: torch.zeros(shape, dtype=dtype) for name, (dtype, shape) in shapes.items()}
+    on_meta = {name: tensor.to("meta") for name, tensor in real.items()}
+    assert memory.file_bytes(real, metadata) == memory.file_bytes(on_meta, metadata) == len(save(real, metadata))
 
 
 @pytest.mark.parametrize(("total", "dense", "expected"), [(10, 10, "same"), (9, 10, "smaller"), (11, 10, "larger")])
