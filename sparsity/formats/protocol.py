@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from sparsity.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
 
     from sparsity.models.architecture import PrunableLayer
     from sparsity.pattern import ElementPattern, GroupPattern
+
+
+LEFT_DENSE = "left_dense"
+"""The attribute of a converted model that `left_dense` reads."""
 
 
 class ExecutionFormat(Protocol):
@@ -58,12 +64,18 @@ def skeleton(model: PreTrainedModel) -> PreTrainedModel:
     return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
 
 
+def left_dense(model: nn.Module) -> Mapping[str, str]:
+    """The prunable layers that the model's format could not store, which stay dense, by name; and why."""
+    found: Mapping[str, str] = getattr(model, LEFT_DENSE, {})
+    return found
+
+
 @dataclass(frozen=True)
 class LayerWise:
     """A format that replaces each prunable layer by a module that computes the same."""
 
-    convert_layer: Callable[[PrunableLayer, torch.Tensor], nn.Module]
-    """(layer with its zeros in place, not to be changed; mask) → module."""
+    convert_layer: Callable[[PrunableLayer, torch.Tensor], nn.Module | str]
+    """(layer with its zeros in place, not to be changed; mask) → module, or why the layer stays dense."""
     reason: Callable[[ElementPattern | GroupPattern, str, str], str | None] = lambda pattern, dtype, device: None
 
     def unsupported(self, pattern: ElementPattern | GroupPattern, dtype: str, device: str) -> str | None:
@@ -73,8 +85,18 @@ class LayerWise:
     def convert(
         self, model: PreTrainedModel, layers: Sequence[PrunableLayer], masks: Sequence[torch.Tensor]
     ) -> PreTrainedModel:
-        """The model with every prunable layer replaced."""
-        converted = skeleton(model)
+        """The model with the prunable layers replaced; `left_dense` tells those that are not.
+
+        Raises `Refused` when none is.
+        """
+        converted, left = skeleton(model), {}
         for layer, mask in zip(layers, masks, strict=True):
-            converted.set_submodule(layer.name, self.convert_layer(layer, mask))
+            made = self.convert_layer(layer, mask)
+            if isinstance(made, str):
+                left[layer.name] = made
+            else:
+                converted.set_submodule(layer.name, made)
+        if left and len(left) == len(layers):
+            raise Refused(f"no layer of this model can be stored in this format: {next(iter(left.values()))}")
+        setattr(converted, LEFT_DENSE, left)
         return converted
