@@ -7,7 +7,7 @@ they meet at the masked dense model.
 
 from __future__ import annotations
 
-from sparsity.formats import compact, csr, dense, masked, packed
+from sparsity.formats import bsr, compact, csr, dense, masked, packed
 from sparsity.formats.protocol import ExecutionFormat
 
 FORMATS: dict[str, ExecutionFormat] = {
@@ -16,4 +16,5 @@ FORMATS: dict[str, ExecutionFormat] = {
     "packed": packed.FORMAT,
     "compact": compact.FORMAT,
     "csr": csr.FORMAT,
+    "bsr": bsr.FORMAT,
 }
