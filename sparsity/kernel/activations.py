@@ -57,7 +57,7 @@ def relu(code: Code, x: Value) -> Value:
 
 
 def _gated(code: Code, x: Value, exponent: Value) -> Value:
-    """x / (1 + exp(exponent))."""
+    """X / (1 + exp(exponent))."""
     return code.builder.fdiv(x, code.builder.fadd(exp(code, exponent), code.splat(1.0, x)))
 
 

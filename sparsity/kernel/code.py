@@ -52,15 +52,15 @@ class Code:
         return INT(number) if isinstance(number, int) else number
 
     def add(self, a: Number, b: Number) -> Value:
-        """a + b."""
+        """A + b."""
         return self.builder.add(self.int(a), self.int(b))
 
     def sub(self, a: Number, b: Number) -> Value:
-        """a - b."""
+        """A - b."""
         return self.builder.sub(self.int(a), self.int(b))
 
     def mul(self, a: Number, b: Number) -> Value:
-        """a x b."""
+        """A x b."""
         return self.builder.mul(self.int(a), self.int(b))
 
     def blocks(self, a: Number, b: Number) -> Value:
@@ -119,7 +119,7 @@ class Code:
         return ir.Constant(like.type, number)
 
     def fma(self, a: Value, b: Value, c: Value) -> Value:
-        """a x b + c, rounded once where the processor can."""
+        """A x b + c, rounded once where the processor can."""
         return self.intrinsic("llvm.fmuladd", a.type, [a, b, c], suffix=_name(a.type))
 
     def first(self, count: Value, lanes: int) -> Value:

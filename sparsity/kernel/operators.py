@@ -11,8 +11,8 @@ import functools
 
 import torch
 
-from sparsity.kernel import engine
 from sparsity.kernel.activations import ACTIVATIONS
+from sparsity.kernel.engine import Tokens, Weight, feed_forward, linear
 
 NUMBERS = {name: number for number, name in enumerate(ACTIVATIONS)}
 SCHEMAS = (
@@ -26,9 +26,12 @@ def packed_linear(
     x: torch.Tensor, packed: torch.Tensor, out_features: int, block_rows: int, activation: int
 ) -> torch.Tensor:
     """act(x W' + b): `(..., in_features)` to `(..., out_features)`."""
-    y, rows = _output(x, out_features), _rows(x)
-    weight = engine.Weight(packed, out_features, x.shape[-1], block_rows)
-    engine.linear(rows, weight, activation, y.view(len(rows), out_features))
+    own, y = _rows(x), _output(x, out_features)
+    columns = x.shape[-1]
+    count = x.numel() // columns
+    weight = Weight(packed.data_ptr(), out_features, columns, block_rows)
+    tokens, results = Tokens(own.data_ptr(), count, columns), Tokens(y.data_ptr(), count, out_features)
+    linear(tokens, weight, activation, results)
     return y
 
 
@@ -43,22 +46,25 @@ def packed_feed_forward(
     activation: int,
 ) -> torch.Tensor:
     """act(x U' + c) D' + b: `(..., in_features)` to `(..., out_features)`."""
-    y, rows = _output(x, out_features), _rows(x)
-    first = engine.Weight(up, hidden, x.shape[-1], up_block_rows)
-    second = engine.Weight(down, out_features, hidden, down_block_rows)
-    engine.feed_forward(rows, first, second, activation, y.view(len(rows), out_features))
+    own, y = _rows(x), _output(x, out_features)
+    columns = x.shape[-1]
+    count = x.numel() // columns
+    first = Weight(up.data_ptr(), hidden, columns, up_block_rows)
+    second = Weight(down.data_ptr(), out_features, hidden, down_block_rows)
+    tokens, results = Tokens(own.data_ptr(), count, columns), Tokens(y.data_ptr(), count, out_features)
+    feed_forward(tokens, first, second, activation, results)
     return y
 
 
 def _output(x: torch.Tensor, features: int) -> torch.Tensor:
-    return x.new_empty(*x.shape[:-1], features)
+    return x.new_empty((*x.shape[:-1], features))
 
 
 def _rows(x: torch.Tensor) -> torch.Tensor:
-    """x as a contiguous matrix."""
+    """x, contiguous."""
     if x.dtype != torch.float32:
         raise TypeError(f"packed layers compute in float32, not {x.dtype}; cast the input")
-    return x.reshape(-1, x.shape[-1]).contiguous()
+    return x if x.is_contiguous() else x.contiguous()
 
 
 def _linear_shape(
