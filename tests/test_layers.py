@@ -13,6 +13,7 @@ LEVELS: dict[str, int] = {
     "errors": -3, "strict_json": -2, "timing": -1,
     "pattern": 0, "record": 0, "allocation": 0, "positions": 0,
     "mask": 1, "calibration": 1, "hessian": 1, "bypass": 1, "compressed": 1, "models": 1, "tasks": 1, "measure": 1,
+    "kernel": 1,
     "methods": 2, "groups": 2, "watch": 2, "gather": 3, "workload": 2, "blueprint": 2, "distribution": 2,
     "sparse_storage": 2, "shrink": 3, "elements": 4, "grouped": 4,
     "formats": 4, "rebuild": 4, "prune": 5, "train_embedded": 5,

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("torch", "transformers", "datasets", "evaluate", "matplotlib")
+HEAVY = ("torch", "transformers", "datasets", "evaluate", "matplotlib", "llvmlite")
+KERNEL = ROOT / "sparsity" / "kernel"
+"""Written in llvmlite's terms and torch's; whoever needs it imports it inside functions."""
 MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for folder in ("sparsity", "benchmarks")
     for path in sorted((ROOT / folder).rglob("*.py"))
+    if KERNEL not in path.parents
 ]
 
 
@@ -30,6 +33,7 @@ def told(code: str) -> list[str]:
     [
         "import sparsity.options",
         "import sparsity.prune",
+        "import sparsity.formats",
         "import benchmarks.axes",
         "import sparsity.pytest_plugin, sparsity.pytest_memory, sparsity.bench, sparsity.summary",
         "import reports.__main__, reports.read, reports.tables, reports.page",
