@@ -14,6 +14,7 @@ from tabulate import tabulate
 
 from sparsity import pattern, prune
 from sparsity.formats import FORMATS
+from sparsity.formats.protocol import ExecutionFormat
 from sparsity.methods import METHODS
 from sparsity.models.families import ARCHITECTURES, Architecture
 
@@ -35,6 +36,7 @@ def page() -> str:
             "What is refused, and why:",
             reasons(),
             "## Formats",
+            "`yes` is in float32 on a CPU.",
             formats(),
             "## Families of models",
             "Single weights, n:m and tiles work on every transformers language model whose blocks hold `Linear` or "
@@ -70,12 +72,16 @@ def reasons() -> str:
 
 
 def formats() -> str:
-    """A row for each format, a column for each pattern."""
-    rows = [
-        [f"`{name}`", *("–" if each.unsupported(pattern.parse(text), "float32", "cpu") else "yes" for text in PATTERNS)]
-        for name, each in FORMATS.items()
-    ]
+    """A row for each format, a column for each pattern: "yes" on a CPU in float32, else where it runs."""
+    rows = [[f"`{name}`", *(_runs(each, text) for text in PATTERNS)] for name, each in FORMATS.items()]
     return _table(rows, ["format", *(FORMS.get(text, text) for text in PATTERNS)])
+
+
+def _runs(chosen: ExecutionFormat, text: str) -> str:
+    shape = pattern.parse(text)
+    if not chosen.unsupported(shape, "float32", "cpu"):
+        return "yes"
+    return "–" if chosen.unsupported(shape, "float16", "cuda") else "CUDA, half precision"
 
 
 def families() -> str:

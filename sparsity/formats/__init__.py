@@ -7,7 +7,7 @@ they meet at the masked dense model.
 
 from __future__ import annotations
 
-from sparsity.formats import bsr, compact, csr, dense, masked, packed
+from sparsity.formats import bsr, compact, csr, dense, masked, packed, semi_structured
 from sparsity.formats.protocol import ExecutionFormat
 
 FORMATS: dict[str, ExecutionFormat] = {
@@ -17,4 +17,5 @@ FORMATS: dict[str, ExecutionFormat] = {
     "compact": compact.FORMAT,
     "csr": csr.FORMAT,
     "bsr": bsr.FORMAT,
+    "semi_structured": semi_structured.FORMAT,
 }
