@@ -1,1 +1,1 @@
-"""The CPU kernel for sparse weights, written in LLVM's own language from Python: no compiler is needed, only llvmlite."""
+"""The CPU kernel for sparse weights, written in LLVM's language from Python: it needs llvmlite and no compiler."""

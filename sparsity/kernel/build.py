@@ -38,6 +38,8 @@ class Build:
     """Half of the vector registers."""
     processor: str
     features: str = ""
+    gathers: bool = False
+    """Whether it has AVX2's loads from eight places at once."""
 
 
 @functools.cache
@@ -47,9 +49,9 @@ def builds() -> dict[str, Build]:
     own = (llvm.get_host_cpu_name(), flags.flatten())
     found = []
     if flags.get("avx512f") and flags.get("avx512vl"):
-        found.append(Build("avx512", 16, 16, *own))
+        found.append(Build("avx512", 16, 16, *own, gathers=True))
     if flags.get("avx2") and flags.get("fma"):
-        found.append(Build("avx2", 8, 8, *(("haswell",) if found else own)))
+        found.append(Build("avx2", 8, 8, *(("haswell",) if found else own), gathers=True))
     found.append(Build("plain", 4, 8, *(("x86-64",) if found else own)))
     return {build.name: build for build in found}
 
@@ -80,7 +82,7 @@ _engines: list[Any] = []
 
 
 def entries(tokens: int, block_rows: int) -> tuple[Entry, Entry]:
-    """(linear, feed_forward) for tiles of so many tokens and weights in blocks of so many rows, compiled now or before."""
+    """(linear, feed_forward) for tiles of so many tokens and blocks of so many rows, compiled now or before."""
     if not _current:
         _current.append(next(iter(builds())))
     key = (_current[0], tokens, block_rows)
@@ -92,7 +94,8 @@ def entries(tokens: int, block_rows: int) -> tuple[Entry, Entry]:
 
 
 def _compile(build: Build, tokens: int, block_rows: int) -> tuple[Entry, Entry]:
-    variant = Variant(min(build.lanes, tokens), tokens, block_rows, build.accumulators, build.lanes)
+    lanes = min(build.lanes, tokens)
+    variant = Variant(lanes, tokens, block_rows, build.accumulators, build.lanes, build.gathers)
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     llvm.add_symbol("GOMP_parallel", parallel() or 1)  # without it, it is never called

@@ -94,10 +94,10 @@ def register() -> torch.library.Library:
     library = torch.library.Library("sparsity", "FRAGMENT")
     for schema in SCHEMAS:
         library.define(schema)
-    for key, linear, pair in (
+    for key, one, pair in (
         ("CPU", packed_linear, packed_feed_forward),
         ("Meta", _linear_shape, _feed_forward_shape),
     ):
-        library.impl("packed_linear", linear, key)
+        library.impl("packed_linear", one, key)
         library.impl("packed_feed_forward", pair, key)
     return library

@@ -35,6 +35,8 @@ class Variant:
     """Vectors that are summed up side by side."""
     wide: int
     """Lanes of the widest vector of the processor, for what runs along memory."""
+    gathers: bool
+    """Whether the processor loads from eight places at once."""
 
     @property
     def vectors(self) -> int:

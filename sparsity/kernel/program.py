@@ -19,6 +19,7 @@ from sparsity.kernel.activations import ACTIVATIONS
 from sparsity.kernel.code import INT, POINTER, Code, Number, Value
 from sparsity.kernel.layout import BUNDLE, HEADER
 from sparsity.kernel.product import Variant, write_panel
+from sparsity.kernel.single import write_single_panel
 
 SLACK = 16
 """Rows (and features) beyond the last that a tile has room for: vectors are moved whole."""
@@ -86,8 +87,9 @@ class Program:
         self.finish = self._function("finish", [POINTER, INT, INT])
         tiles.write_take(self.take, variant.lanes, variant.tokens)
         tiles.write_give(self.give, variant.lanes, variant.tokens)
-        write_panel(self.fresh, variant, fresh=True)
-        write_panel(self.adding, variant, fresh=False)
+        write = write_single_panel if variant.tokens == 1 else write_panel
+        write(self.fresh, variant, fresh=True)
+        write(self.adding, variant, fresh=False)
         self._write_finish()
         by_tile = self._worker("linear_by_tile", self._linear_tile)
         taking = self._worker("take_by_chunk", self._take_chunk)
@@ -240,7 +242,7 @@ class Program:
         code.call(self.give, output, down.rows, count, y, arguments["y_stride"])
 
     def _entry(self, name: str, by_tile: ir.Function, by_panel: tuple[ir.Function, ir.Function] | None) -> None:
-        """`(context)`, of which the caller fills all but the tasks; the last two are `threads`, and whether by panel."""
+        """`(context)`, of which the caller fills all but the tasks; the last is whether to go by panels."""
         function = self._function(name, [POINTER])
         function.linkage = "external"
         code = Code(function)
