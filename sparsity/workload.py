@@ -1,8 +1,15 @@
-"""What a forward pass is fed: batch size x sequence length, and the tensors for it."""
+"""What a model is fed: batch size x sequence length, and the tensors for it.
+
+`8x64` is a forward pass over 8 sequences of 64 tokens, `1x16+64` the generation of 64 tokens, one after the
+other, after prompts of 16.
+
+Refuses: more tokens than the model has positions; generation by a model that cannot.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,21 +25,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Workload:
-    """Tokens of one forward pass."""
+    """Tokens of one forward pass, or of one generation."""
 
     batch: int
     length: int
+    generated: int = 0
+    """Tokens that are generated for each sequence; 0 for a mere forward pass."""
 
     def __str__(self) -> str:
-        return f"{self.batch}x{self.length}"
+        return f"{self.batch}x{self.length}" + (f"+{self.generated}" if self.generated else "")
 
 
 def parse(text: str) -> Workload:
-    """`8x64` → batch 8, sequence length 64."""
-    match = re.fullmatch(r"([1-9]\d{0,6})x([1-9]\d{0,6})", text)
+    """`8x64` → batch 8, sequence length 64; `1x16+64` → 64 more tokens are generated."""
+    match = re.fullmatch(r"([1-9][0-9]{0,6})x([1-9][0-9]{0,6})(?:\+([1-9][0-9]{0,6}))?", text)
     if not match:
-        raise BadValue(f"workload {text!r} is not BATCHxLENGTH, such as 8x64")
-    return Workload(int(match[1]), int(match[2]))
+        raise BadValue(
+            f"workload {text!r} is not BATCHxLENGTH, such as 8x64, or BATCHxLENGTH+GENERATED, such as 1x16+64"
+        )
+    return Workload(int(match[1]), int(match[2]), int(match[3] or 0))
 
 
 def inputs(workload: Workload, model: PreTrainedModel) -> dict[str, torch.Tensor]:
@@ -45,7 +56,8 @@ def inputs(workload: Workload, model: PreTrainedModel) -> dict[str, torch.Tensor
 
     config = model.config
     positions = positions_of(model)
-    if positions is not None and workload.length > positions:
+    decoded = 1 if config.is_encoder_decoder else workload.length
+    if positions is not None and max(workload.length, workload.generated and decoded + workload.generated) > positions:
         raise Refused(f"workload {workload} is longer than the model's {positions} positions; choose a shorter one")
     generator = torch.Generator().manual_seed(0)
 
@@ -58,6 +70,47 @@ def inputs(workload: Workload, model: PreTrainedModel) -> dict[str, torch.Tensor
     if config.is_encoder_decoder:
         tensors["decoder_input_ids"] = tokens()
     return tensors
+
+
+def call(workload: Workload, model: PreTrainedModel, head: bool = True) -> Callable[[], torch.Tensor]:
+    """What runs the model on a workload, its inputs already on the device, and returns what it computed.
+
+    A forward pass returns the logits, without the head the last hidden states; a generation the tokens, prompt
+    included, each the likeliest. Raises `Refused` where a model cannot generate, or would have to without its head.
+    """
+    import torch
+
+    tensors = inputs(workload, model)
+    if workload.generated:
+        return _generation(workload, model, tensors, head)
+    run = model if head else model.base_model
+
+    def forward() -> torch.Tensor:
+        with torch.inference_mode():
+            found = run(**tensors)
+            return found.logits if head else found[0]  # type: ignore[no-any-return]  # transformers leaves outputs untyped
+
+    return forward
+
+
+def _generation(
+    workload: Workload, model: PreTrainedModel, tensors: dict[str, torch.Tensor], head: bool
+) -> Callable[[], torch.Tensor]:
+    import torch
+
+    if not model.can_generate():  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+        raise Refused(f"workload {workload}: a {type(model).__name__} cannot generate; choose one such as 8x64")
+    if not head:
+        raise Refused(f"workload {workload}: nothing is generated without the head; leave --head at full")
+    prompt = {name: tensors[name] for name in ("input_ids", "attention_mask")}
+    settings = {"do_sample": False, "num_beams": 1, "pad_token_id": 0}
+    count = {"min_new_tokens": workload.generated, "max_new_tokens": workload.generated}
+
+    def generate() -> torch.Tensor:
+        with torch.inference_mode():
+            return model.generate(**prompt, **count, **settings)  # type: ignore[no-any-return,operator]  # as above
+
+    return generate
 
 
 def random_batches(model: PreTrainedModel, documents: int, length: int, batch: int) -> list[Batch]:

@@ -17,10 +17,29 @@ from tests import tiny
 def test_what_is_printed_parses_back() -> None:
     assert workload.parse("8x64") == workload.Workload(8, 64)
     assert str(workload.parse("8x64")) == "8x64"
+    assert workload.parse("1x16+64") == workload.Workload(1, 16, 64)
+    assert str(workload.parse("1x16+64")) == "1x16+64"
 
 
 @pytest.mark.parametrize(
-    "text", ["", "8", "8x", "x64", "0x64", "8x0", "-1x4", "8X64", "8x64x2", " 8x64", "٨x64", "1e2x4"]
+    "text",
+    [
+        "",
+        "8",
+        "8x",
+        "x64",
+        "0x64",
+        "8x0",
+        "-1x4",
+        "8X64",
+        "8x64x2",
+        " 8x64",
+        "٨x64",
+        "1e2x4",
+        "8x64+",
+        "8x64+0",
+        "8x64+1+1",
+    ],
 )
 def test_what_is_no_workload_is_refused(text: str) -> None:
     with pytest.raises(BadValue, match="BATCHxLENGTH, such as 8x64"):
@@ -41,6 +60,39 @@ def test_inputs_are_real_tokens_of_the_model_and_always_the_same(family: str) ->
 def test_more_positions_than_the_model_has_are_refused() -> None:
     with pytest.raises(Refused, match="1x33 is longer than the model's 32 positions"):
         workload.inputs(workload.parse("1x33"), tiny.model("gpt2"))
+
+
+def test_generated_tokens_need_positions_too() -> None:
+    with pytest.raises(Refused, match=r"1x30\+3 is longer than the model's 32 positions"):
+        workload.inputs(workload.parse("1x30+3"), tiny.model("gpt2"))
+    workload.inputs(workload.parse("1x30+2"), tiny.model("gpt2"))
+    workload.inputs(workload.parse("1x30+31"), tiny.model("bart"))  # its decoder begins with one token
+
+
+@pytest.mark.parametrize("family", ["gpt2", "bart"])
+def test_as_many_tokens_are_generated_as_asked_and_always_the_same(family: str) -> None:
+    model = tiny.model(family)
+    run = workload.call(workload.parse("2x5+7"), model)
+    begun = 1 if family == "bart" else 5
+    assert run().shape == (2, begun + 7)
+    assert torch.equal(run(), run())
+
+
+def test_what_cannot_generate_is_refused() -> None:
+    with pytest.raises(Refused, match=r"1x4\+2: a BertForMaskedLM cannot generate"):
+        workload.call(workload.parse("1x4+2"), tiny.model("bert"))
+    with pytest.raises(Refused, match="without the head"):
+        workload.call(workload.parse("1x4+2"), tiny.model("gpt2"), head=False)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_without_its_head_a_model_ends_with_its_hidden_states(family: str) -> None:
+    model = tiny.model(family)
+    shape = workload.parse("3x7")
+    whole, body = workload.call(shape, model)(), workload.call(shape, model, head=False)()
+    assert whole.shape == (3, 7, tiny.VOCABULARY)
+    assert body.shape[:2] == (3, 7)
+    assert body.shape[2] < tiny.VOCABULARY
 
 
 def rows(found: list[Batch]) -> list[list[int]]:
