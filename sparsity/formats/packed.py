@@ -17,6 +17,7 @@ import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sparsity.activation import activation_of
 from sparsity.formats.protocol import skeleton
 from sparsity.models.architecture import architecture_for, blocks_of
 from sparsity.pattern import GroupPattern
@@ -67,7 +68,7 @@ class Packed:
 
 def _join(model: PreTrainedModel, block: str, part: FeedForward, layers: dict[str, PackedLinear]) -> None:
     """Makes one operator of a feed-forward part, or of a gate and its activation."""
-    from sparsity.kernel.layers import HandsOn, PackedFeedForward, activation_of
+    from sparsity.kernel.layers import HandsOn, PackedFeedForward
 
     up, down, between = (f"{block}.{path}" for path in (part.up[0], part.down, part.activation))
     activation = activation_of(model.get_submodule(between))

@@ -5,21 +5,14 @@ Refuses: a weight that is not fp32 on a CPU.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import nn
 
 from sparsity.kernel import layout
 from sparsity.kernel.operators import NUMBERS, register
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 BLOCK_ROWS = (8, 4, 2)
 """Rows that may share their columns, the most first."""
-PROBES = 257
-"""Points at which an activation is looked at, from -8 to 8."""
 
 
 class PackedLinear(nn.Module):
@@ -95,19 +88,3 @@ def block_rows(mask: torch.Tensor) -> int:
             if torch.equal(blocks[:, :1].expand_as(blocks), blocks):
                 return rows
     return 1
-
-
-def activation_of(function: Callable[[torch.Tensor], torch.Tensor]) -> str | None:
-    """The name of the activation that it computes, by its values; None for one that the kernel does not know."""
-    x = torch.linspace(-8, 8, PROBES)
-    known: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-        "gelu": nn.functional.gelu,
-        "gelu_tanh": lambda x: nn.functional.gelu(x, approximate="tanh"),
-        "silu": nn.functional.silu,
-        "relu": nn.functional.relu,
-    }
-    with torch.no_grad():
-        values = function(x)
-        return next(
-            (name for name, same in known.items() if torch.allclose(same(x), values, rtol=1e-5, atol=1e-6)), None
-        )
