@@ -2,11 +2,12 @@
 
 They work under `inference_mode`, `no_grad` and `torch.compile(fullgraph=True)`. They have no gradient.
 
-Refuses: an input that is not fp32 on a CPU.
+Refuses: an input that is not fp32 on a CPU, or not as wide as the weight.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
 
 import torch
@@ -29,7 +30,7 @@ def packed_linear(
     own, y = _rows(x), _output(x, out_features)
     columns = x.shape[-1]
     count = x.numel() // columns
-    weight = Weight(packed.data_ptr(), out_features, columns, block_rows)
+    weight = _weight(packed, out_features, columns, block_rows)
     tokens, results = Tokens(own.data_ptr(), count, columns), Tokens(y.data_ptr(), count, out_features)
     linear(tokens, weight, activation, results)
     return y
@@ -49,11 +50,23 @@ def packed_feed_forward(
     own, y = _rows(x), _output(x, out_features)
     columns = x.shape[-1]
     count = x.numel() // columns
-    first = Weight(up.data_ptr(), hidden, columns, up_block_rows)
-    second = Weight(down.data_ptr(), out_features, hidden, down_block_rows)
+    first = _weight(up, hidden, columns, up_block_rows)
+    second = _weight(down, out_features, hidden, down_block_rows)
     tokens, results = Tokens(own.data_ptr(), count, columns), Tokens(y.data_ptr(), count, out_features)
     feed_forward(tokens, first, second, activation, results)
     return y
+
+
+_Sizes = ctypes.c_int64 * 3
+
+
+def _weight(packed: torch.Tensor, rows: int, columns: int, block_rows: int) -> Weight:
+    """What the kernel is given, which trusts it; so it must be what the buffer itself begins with."""
+    address, called = packed.data_ptr(), (rows, columns, block_rows)
+    if (held := tuple(_Sizes.from_address(address))) != called:
+        own, other = ("{} x {} in blocks of {} rows".format(*sizes) for sizes in (held, called))
+        raise ValueError(f"a packed weight of {own} was called as one of {other}")
+    return Weight(address, *called)
 
 
 def _output(x: torch.Tensor, features: int) -> torch.Tensor:
