@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sparsity.limits import unkept_promise
+
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
@@ -26,6 +28,10 @@ def test_forward_latency(
     workload: str,
     time_per_cell: float,
 ) -> None:
-    """Seconds for one forward pass, warm."""
+    """Seconds for one forward pass, warm; layers that are stored sparse are multiplied so."""
     record.pruned = pruned_model.counts
     record.latency = bench.latency(benchmark, subject, pruned_model, executed_model, workload, time_per_cell)
+    if record.latency is not None and record.latency.products is not None:
+        unpruned = bench.limits.unpruned[subject.loaded.reference, workload]
+        wrong = unkept_promise(executed_model, record.latency.products, unpruned)
+        assert wrong is None, f"{wrong} [{record.cell}]"

@@ -8,7 +8,6 @@ a time: tests are ordered by model.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from sparsity import gather, prune, record, workload
 from sparsity.errors import BadValue, Refused
-from sparsity.measure import flops, gpu, latency, machine, memory, ratio
+from sparsity.limits import Limits
+from sparsity.measure import gpu, latency, machine, memory, ratio
 from sparsity.models import embedded, hub
 from sparsity.models.architecture import architecture_of
 from sparsity.tasks import quality, trends
@@ -70,8 +70,6 @@ class Bench:
     """What each recipe removed, for those that were scored."""
     dense_memory: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     """(model, workload) → (weights bytes, peak bytes) of the dense model."""
-    dense_flops: dict[tuple[str, str], int] = field(default_factory=dict)
-    """(model, workload) → floating-point operations of the dense model's forward pass."""
     noise: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     """(model, workload) → how far the dense model seemed to differ from its own copy, a fraction; the last counts."""
     models: dict[str, record.Model] = field(default_factory=dict)
@@ -79,6 +77,11 @@ class Bench:
     refused: dict[tuple[str, str], Refused] = field(default_factory=dict)
     """Models that lack the head of a task."""
     main_tasks: dict[str, str] = field(default_factory=dict)
+    limits: Limits = field(init=False)
+    """Of this machine, and of the dense models on their workloads."""
+
+    def __post_init__(self) -> None:
+        self.limits = Limits(self.options.device)
 
     def threads(self) -> int:
         """Threads that torch computes with."""
@@ -245,11 +248,10 @@ class Bench:
         if control:
             floor = pair.ratio.floor
             self.noise.setdefault((subject.loaded.reference, text), []).append(floor)
-        key = (subject.loaded.reference, text)
-        if key not in self.dense_flops:
-            self.dense_flops[key] = flops.flops(dense)
         timed = latency.described(pair, floor, control)
-        return dataclasses.replace(timed, flops=flops.flops(own), dense_flops=self.dense_flops[key])
+        key = (subject.loaded.reference, text)
+        measured = self.limits.unpruned_of(key, subject.loaded.model, lambda model: self.forward(model, text), budget)
+        return self.limits.beside(timed, measured, pruned, executed, own, budget)
 
     def noise_floor(self, subject: Subject, text: str, budget: float) -> float:
         """How far the subject's dense model seems to differ from its own copy on a workload, a fraction.

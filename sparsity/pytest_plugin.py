@@ -267,7 +267,14 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_
     floor = max((floors[-1] for floors in state.bench.noise.values()), default=None)
     noisy = None if floor is None else floor > ratio.NOISY
     run = RunPart(
-        settings.profile, fingerprint, state.bench.models, state.not_measured, floor, noisy, state.not_run or None
+        settings.profile,
+        fingerprint,
+        state.bench.models,
+        state.not_measured,
+        floor,
+        noisy,
+        state.not_run or None,
+        state.bench.limits.roofline,
     )
     output_json[KEY] = to_json(run)
 
@@ -275,6 +282,6 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """What was measured, in two compact tables, and what was not."""
     state = config.stash[STATE]
-    if found := summary.text(state.records, state.not_measured, state.not_run):
+    if found := summary.text(state.records, state.not_measured, state.not_run, state.bench.limits.roofline):
         terminalreporter.section("sparsity")
         terminalreporter.write_line(found)

@@ -25,25 +25,23 @@ class Read:
 
 @dataclass(frozen=True)
 class Roofline:
-    """What the machine can do at best in the run's dtype, on its device, with its threads, as measured in the run."""
+    """What the machine can do at best on the run's device, with its threads, as measured in the run."""
 
-    flops_per_second: float
-    """Of the fastest product of two matrices, two operations for each multiply-add."""
-    size: int
-    """Rows and columns of those matrices."""
+    flops_per_second: dict[str, float]
+    """By dtype, of the fastest product of two matrices, two operations for each multiply-add."""
     reads: list[Read]
     """By ascending size."""
 
     def __post_init__(self) -> None:
-        speeds = [self.flops_per_second, *(read.bytes_per_second for read in self.reads)]
-        if not self.reads or any(not speed > 0 for speed in speeds):
+        speeds = [*self.flops_per_second.values(), *(read.bytes_per_second for read in self.reads)]
+        if not self.flops_per_second or not self.reads or any(not speed > 0 for speed in speeds):
             raise ValueError("a machine that reads or multiplies nothing in a second was not measured")
         if any(a.bytes >= b.bytes for a, b in pairwise(self.reads)):
             raise ValueError("the sizes that were read do not ascend")
 
-    def seconds(self, flops: int, size: int) -> float:
+    def seconds(self, dtype: str, flops: int, size: int) -> float:
         """What so many operations on so many bytes take at least: the longer of the two, one hidden by the other."""
-        return max(flops / self.flops_per_second, size / self._bytes_per_second(size))
+        return max(flops / self.flops_per_second[dtype], size / self._bytes_per_second(size))
 
     def _bytes_per_second(self, size: int) -> float:
         """No less than so many bytes are read at: the speed of the next smaller size, or of a larger one if faster."""
@@ -51,9 +49,10 @@ class Roofline:
         return max(read.bytes_per_second for read in self.reads if read.bytes >= smaller)
 
     def __str__(self) -> str:
-        """`98 GFLOP/s; reads 1 MiB at 200, 64 MiB at 24 GB/s`."""
+        """`98 GFLOP/s in float32; reads 1 MiB at 200, 64 MiB at 24 GB/s`."""
+        products = ", ".join(f"{speed / 1e9:.3g} GFLOP/s in {dtype}" for dtype, speed in self.flops_per_second.items())
         reads = ", ".join(f"{r.bytes / 2**20:.3g} MiB at {r.bytes_per_second / 1e9:.3g}" for r in self.reads)
-        return f"{self.flops_per_second / 1e9:.3g} GFLOP/s; reads {reads} GB/s"
+        return f"{products}; reads {reads} GB/s"
 
 
 @dataclass(frozen=True)
@@ -108,13 +107,13 @@ class Latency:
     forward_share: float | None = None
     """Of the wall time of the measurement, the part spent inside the two models."""
     flops: int | None = None
-    """Floating-point operations that a pass makes, two for each multiply-add of a matrix product or of attention;
-    zeros of a dense tensor are multiplied too, those that a sparse layer leaves out are not."""
+    """Floating-point operations that a pass makes, two for each multiply-add of a matrix product or of attention:
+    of dense layers with their zeros, of sparse ones with the weights that are kept."""
     dense_flops: int | None = None
     kept_flops: int | None = None
     """Those that a pass cannot do without: of the prunable layers, only those with weights that are kept."""
     read_bytes: int | None = None
-    """What a pass must read once: all that the model holds, but tables of embeddings that nothing multiplies."""
+    """Of weights, what a pass reads: those of every module as often as it is called, tables of embeddings left out."""
     ideal_seconds: float | None = None
     """What `kept_flops` and `read_bytes` take at the run's roofline."""
     ceiling: float | None = None

@@ -440,11 +440,16 @@ def test_what_is_timed_is_the_executed_model_and_what_is_judged_against_is_dense
         assert latency_of is not None
         found[name] = latency_of
     assert found["dense"].flops == found["dense"].dense_flops == found["compact"].dense_flops
-    assert found["dense"].ideal == 1.0
+    assert found["dense"].operations == 1.0
     assert found["compact"].flops is not None
     assert found["dense"].flops is not None
     assert 0 < found["compact"].flops < found["dense"].flops
-    assert list(bench.dense_flops) == [("gpt2", "1x8")]
+    assert found["dense"].kept_flops is not None
+    assert found["compact"].kept_flops == found["compact"].flops <= found["dense"].kept_flops < found["dense"].flops
+    assert found["dense"].ceiling == found["compact"].ceiling
+    assert all(each.products is not None and each.ideal_seconds for each in found.values())
+    assert list(bench.limits.unpruned) == [("gpt2", "1x8")]
+    assert bench.limits.roofline is not None
 
 
 def test_the_control_gives_the_noise_floor_of_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -488,6 +493,7 @@ def test_told_not_to_time_nothing_is_timed() -> None:
     bench = new()
     assert timed(bench, L1, enabled=False) is None
     assert bench.noise == {}
+    assert bench.limits.roofline is None
 
 
 def test_without_an_option_threads_are_the_physical_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ LEVELS: dict[str, int] = {
     "kernel": 1,
     "methods": 2, "groups": 2, "watch": 2, "gather": 3, "workload": 2, "blueprint": 2, "distribution": 2,
     "sparse_storage": 2, "shrink": 3, "elements": 4, "grouped": 4,
-    "formats": 4, "rebuild": 4, "prune": 5, "train_embedded": 5,
+    "formats": 4, "rebuild": 4, "limits": 5, "prune": 5, "train_embedded": 5,
     "execution": 6, "saving": 7,
     "options": 7, "bench": 7, "summary": 7, "progress": 7, "pytest_memory": 7, "cells": 7,
     "pytest_plugin": 8, "doctor": 8, "capabilities": 8,

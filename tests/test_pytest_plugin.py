@@ -20,7 +20,7 @@ import torch  # not first in a run within this process: its imports are forgotte
 from sparsity import progress
 from sparsity.errors import ModelNotLoaded
 from sparsity.models import hub
-from sparsity.record import Cell, Memory, NotMeasured, Quality, Record, from_json, run_from_json
+from sparsity.record import Cell, Memory, NotMeasured, Quality, Read, Record, Roofline, from_json, run_from_json
 
 ROOT = Path(__file__).parents[1]
 CONFTEST = 'pytest_plugins = ["sparsity.pytest_plugin"]\n'
@@ -42,7 +42,7 @@ import math
 import pytest
 from sparsity.errors import BadValue, ModelNotLoaded, Refused
 from sparsity.measure import latency
-from sparsity.record import Memory, Quality
+from sparsity.record import Memory, Quality, Read, Roofline
 
 @pytest.fixture
 def prepared(method):
@@ -68,9 +68,10 @@ def test_story(benchmark, record, prepared, model, method):
     assert "below" not in method, f"got {value}, should be more\\nand a second line"
 
 @pytest.mark.parametrize(("model", "workload"), [("gpt2", "1x8")])
-def test_timed(benchmark, record, model, workload):
+def test_timed(benchmark, record, bench, model, workload):
     pair = latency.paired(benchmark, lambda: sum(range(1000)), lambda: sum(range(1000)), 0.4)
     record.latency = latency.described(pair, 0.01)
+    bench.limits.roofline = Roofline({"float32": 98e9}, [Read(1 << 20, 200e9)])
 
 @pytest.mark.parametrize("model", ["gpt2"])
 @pytest.mark.parametrize("task", ["lm", "classification"])
@@ -210,6 +211,8 @@ def test_latency_is_of_the_calls_that_pytest_benchmark_reports(story: Story) -> 
 def test_what_is_true_of_the_run_stands_once_at_the_top(story: Story) -> None:
     run = run_from_json(story.data["sparsity"])
     assert (run.profile, run.models) == ("default", {})
+    assert run.roofline == Roofline({"float32": 98e9}, [Read(1 << 20, 200e9)])
+    assert f"of the speed that this machine allows at best, {run.roofline}" in story.output
     assert run.fingerprint["torch"] == torch.__version__
     assert (run.fingerprint["device"], run.fingerprint["dtype"]) == ("cpu", "float32")
     assert "fingerprint" not in story.data["benchmarks"][0]["extra_info"]["sparsity"]

@@ -56,7 +56,7 @@ RUN = RunPart(
     {"cores": 2, "cpu": "Brand 9", "tf32": False},
     {"bert": Model("BertForMaskedLM", "embedded", True)},
     [NotMeasured(Cell("bert", sparsity=0.5), "test_a.py::test_b", "skipped", "why")],
-    roofline=Roofline(1e11, 512, [Read(1024, 2e11), Read(4096, 1e10)]),
+    roofline=Roofline({"float32": 1e11}, [Read(1024, 2e11), Read(4096, 1e10)]),
 )
 
 
@@ -329,7 +329,7 @@ def test_what_is_no_object_is_refused(data: Any) -> None:
         (("models", "bert", "demonstration"), "yes", "run.models.bert.demonstration: "),
         (("not_measured", 0, "cell", "sparsity"), "0.5", "run.not_measured[0].cell.sparsity: "),
         (("not_measured",), {}, "run.not_measured: "),
-        (("roofline", "flops_per_second"), 0.0, "run.roofline: "),
+        (("roofline", "flops_per_second", "float32"), 0.0, "run.roofline: "),
         (("roofline", "reads"), [], "run.roofline: "),
         (("roofline", "reads", 1, "bytes"), 1024.5, "run.roofline.reads[1].bytes: "),
     ],

@@ -26,7 +26,7 @@ LATENCY = Latency(
     ideal_seconds=0.004,
     ceiling=7.125,
 )
-ROOFLINE = Roofline(98e9, 512, [Read(1 << 20, 200e9)])
+ROOFLINE = Roofline({"float32": 98e9}, [Read(1 << 20, 200e9)])
 MEMORY = Memory(1_480_000, 2_345_678, "cpu profiler", verdict="same")
 NLL = Quality("mean_nll", 2.0, 0.1, 100, 7.389, delta=0.0123, delta_stderr=0.004, verdict="kept")
 ACCURACY = Quality("accuracy", 0.8125, 0.01, 100, delta=-0.034, delta_stderr=0.005, verdict="lost")
@@ -83,7 +83,7 @@ def test_limits_are_said_once_for_the_machine_and_once_for_each_model_and_worklo
     cells = [CELL, replace(CELL, format="masked"), replace(CELL, model="gpt2"), replace(CELL, workload="1x64")]
     records = [Record(cell, latency=LATENCY) for cell in cells] + [Record(CELL, memory=MEMORY)]
     assert limits(records, ROOFLINE).splitlines() == [
-        "of limit: of the speed that this machine allows at best, 98 GFLOP/s; reads 1 MiB at 200 GB/s",
+        "of limit: of the speed that this machine allows at best, 98 GFLOP/s in float32; reads 1 MiB at 200 GB/s",
         "faster at most, with every prunable layer free: bert 8x64 7.12x, gpt2 8x64 7.12x, bert 1x64 7.12x",
     ]
     assert limits(records, ROOFLINE) in text(records, [], 0, ROOFLINE)

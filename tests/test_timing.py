@@ -8,7 +8,9 @@ import pytest
 
 from sparsity.record import Latency, Products, Read, Roofline
 
-ROOFLINE = Roofline(100e9, 512, [Read(1 << 20, 200e9), Read(8 << 20, 50e9), Read(64 << 20, 20e9)])
+ROOFLINE = Roofline(
+    {"float32": 100e9, "bfloat16": 400e9}, [Read(1 << 20, 200e9), Read(8 << 20, 50e9), Read(64 << 20, 20e9)]
+)
 LATENCY = Latency(0.010, 0.009, 0.011, 20, "same", flops=60, dense_flops=100, ideal_seconds=0.002)
 
 
@@ -24,23 +26,31 @@ LATENCY = Latency(0.010, 0.009, 0.011, 20, "same", flops=60, dense_flops=100, id
     ],
 )
 def test_the_longer_of_operations_and_bytes_bounds_the_time(flops: int, size: int, seconds: float) -> None:
-    assert ROOFLINE.seconds(flops, size) == pytest.approx(seconds)
+    assert ROOFLINE.seconds("float32", flops, size) == pytest.approx(seconds)
+
+
+def test_each_dtype_has_a_speed_of_its_own() -> None:
+    assert ROOFLINE.seconds("bfloat16", 100e9, 1) == pytest.approx(0.25)  # type: ignore[arg-type]  # a whole number
 
 
 def test_a_small_buffer_that_seems_slower_than_a_large_one_bounds_nothing() -> None:
     launched = replace(ROOFLINE, reads=[Read(1 << 20, 1e9), Read(1 << 30, 30e9)])
-    assert launched.seconds(0, 30) == pytest.approx(1e-9)
+    assert launched.seconds("float32", 0, 30) == pytest.approx(1e-9)
 
 
 def test_a_roofline_is_told_in_a_line() -> None:
-    assert str(ROOFLINE) == "100 GFLOP/s; reads 1 MiB at 200, 8 MiB at 50, 64 MiB at 20 GB/s"
+    assert (
+        str(ROOFLINE)
+        == "100 GFLOP/s in float32, 400 GFLOP/s in bfloat16; reads 1 MiB at 200, 8 MiB at 50, 64 MiB at 20 GB/s"
+    )
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"flops_per_second": 0.0},
-        {"flops_per_second": -1.0},
+        {"flops_per_second": {"float32": 1.0, "bfloat16": 0.0}},
+        {"flops_per_second": {"float32": -1.0}},
+        {"flops_per_second": {}},
         {"reads": []},
         {"reads": [Read(8, 0.0)]},
         {"reads": [Read(8, 2.0), Read(8, 1.0)]},

@@ -144,11 +144,13 @@ def brief_ratio(subject: Call, reference: Call, budget: float) -> float:
     No interval and no verdict: for what is many times faster, or slower, than the reference.
     """
     with duet.without_garbage_collection():
-        per_block = 2 * (duet.warm_up(subject) + duet.seconds(reference))  # each turn begins with a call not counted
-        blocks = min(max(int(budget / max(per_block, duet.TICK)), FEW_BLOCKS), MANY_BLOCKS)
-        played = duet.Duet(subject, reference, duet.order(blocks, 1))
+        per_call = max(duet.warm_up(subject) + duet.seconds(reference), duet.TICK)
+        rounds = int(budget / per_call)
+        calls = duet.BLOCK_CALLS if rounds >= MANY_BLOCKS * (duet.BLOCK_CALLS + 1) else 1
+        blocks = min(max(rounds // (calls + 1), FEW_BLOCKS), MANY_BLOCKS)  # a call of each turn is not counted
+        played = duet.Duet(subject, reference, duet.order(blocks, calls))
         own = duet.play(played)
-    return math.exp(statistics.median(duet.block_logarithms(own, played.reference_seconds, 1)))
+    return math.exp(statistics.median(duet.block_logarithms(own, played.reference_seconds, calls)))
 
 
 def described(pair: Pair, noise_floor: float, control: bool = False) -> Latency:

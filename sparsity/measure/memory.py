@@ -18,7 +18,7 @@ pruning.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -111,12 +111,20 @@ def _cpu_peak(function: Callable[[], object]) -> Peak:
 
 def resident_bytes(module: nn.Module) -> int:
     """Bytes of all tensors that the module holds: parameters, buffers and plain attributes, each storage once."""
-    storages = {}
-    for tensor in _tensors(module):
-        for part in _strided_parts(tensor):
-            storage = part.untyped_storage()
-            storages[storage.data_ptr(), part.device] = storage.nbytes()
+    storages: dict[object, int] = {}
+    for part in module.modules():
+        storages |= own_storages(part)
     return sum(storages.values())
+
+
+def own_storages(part: nn.Module) -> dict[object, int]:
+    """Bytes of each storage of the module's own tensors, by where it is; those of the modules in it left out."""
+    storages: dict[object, int] = {}
+    for tensor in _tensors(part):
+        for each in _strided_parts(tensor):
+            storage = each.untyped_storage()
+            storages[storage.data_ptr(), each.device] = storage.nbytes()
+    return storages
 
 
 def file_bytes(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> int:
@@ -140,12 +148,11 @@ def file_bytes(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] 
     return 8 + -(-len(text) // 8) * 8 + end
 
 
-def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+def _tensors(part: nn.Module) -> list[torch.Tensor]:
     import torch
 
-    for part in module.modules():
-        held = [*part._parameters.values(), *part._buffers.values(), *vars(part).values()]
-        yield from (tensor for tensor in held if isinstance(tensor, torch.Tensor))
+    held = [*part._parameters.values(), *part._buffers.values(), *vars(part).values()]
+    return [tensor for tensor in held if isinstance(tensor, torch.Tensor)]
 
 
 def _strided_parts(tensor: torch.Tensor) -> list[torch.Tensor]:

@@ -6,8 +6,7 @@ comes from a cache, a large one from memory, and which one lies where is hard to
 others use too. So a speed is called that of its size, and not that of a cache or of memory. Each is the
 best of several repeats: what disturbs a call makes it longer, never shorter.
 
-In the dtype, on the device and with the threads that torch computes with. Refuses nothing. Knows nothing
-of pruning.
+On the device and with the threads that torch computes with. Refuses nothing. Knows nothing of pruning.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from sparsity.measure.duet import TICK, seconds
 from sparsity.measure.latency import on_device
-from sparsity.record import Read, Roofline
+from sparsity.record import Read
 
 if TYPE_CHECKING:
     import torch
@@ -34,21 +33,30 @@ REPEATS = 5
 """At most, of one size."""
 
 
-def roofline(dtype: str, device: str, budget: float) -> Roofline:
-    """Measured now, in about `budget` seconds: sizes that do not fit into them are left out, but for the smallest."""
+def peak(dtype: str, device: str, budget: float) -> float:
+    """Operations per second, measured now in about `budget` seconds; sizes that do not fit are left out."""
     import torch
 
-    kind = "cuda" if device.startswith("cuda") else "cpu"
     with torch.inference_mode():
-        products = fastest(lambda size: _product(size, getattr(torch, dtype), device), SIZES[kind], budget / 2)
-        reads = fastest(lambda size: _read(size, device), BUFFERS[kind], budget / 2)
-    size = max(products, key=lambda size: size**3 / products[size])
-    speeds = [Read(size, size / took) for size, took in reads.items()]
-    return Roofline(2 * size**3 / products[size], size, speeds)
+        found = fastest(lambda size: _product(size, getattr(torch, dtype), device), SIZES[_kind(device)], budget)
+    return max(2 * size**3 / took for size, took in found.items())
+
+
+def reads(device: str, budget: float) -> list[Read]:
+    """Bytes per second by size, measured now in about `budget` seconds; sizes that do not fit are left out."""
+    import torch
+
+    with torch.inference_mode():
+        found = fastest(lambda size: _read(size, device), BUFFERS[_kind(device)], budget)
+    return [Read(size, size / took) for size, took in found.items()]
+
+
+def _kind(device: str) -> str:
+    return "cuda" if device.startswith("cuda") else "cpu"
 
 
 def fastest(make: Callable[[int], Call], sizes: Sequence[int], budget: float) -> dict[int, float]:
-    """The seconds of the fastest call at each size that fits into the budget.
+    """The seconds of the fastest call at each size that fits into the budget, and at the smallest in any case.
 
     Args:
         make: gives the call of a size; what it takes to make one counts too.

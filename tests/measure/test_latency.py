@@ -95,7 +95,8 @@ def test_a_brief_ratio_takes_no_more_blocks_than_the_budget_has_room_for(monkeyp
     monkeypatch.setattr(duet, "seconds", lambda call: 2.0)
     for budget in (1.0, 36.0, 1e6):
         assert latency.brief_ratio(busy(1), busy(1), budget) == pytest.approx(0.5)
-    assert [plan.blocks for plan in played] == [latency.FEW_BLOCKS, 6, latency.MANY_BLOCKS]
+    planned = [(plan.blocks, plan.calls) for plan in played]
+    assert planned == [(latency.FEW_BLOCKS, 1), (6, 1), (latency.MANY_BLOCKS, duet.BLOCK_CALLS)]
 
 
 def test_a_record_says_what_the_pair_shows() -> None:

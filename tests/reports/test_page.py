@@ -28,9 +28,9 @@ def test_what_was_run(tmp_path: Path) -> None:
 
 
 def test_limits_stand_with_the_machine_and_below_the_times(tmp_path: Path) -> None:
-    roof = {"flops_per_second": 98e9, "size": 512, "reads": [{"bytes": 2**20, "bytes_per_second": 2e11}]}
+    roof = {"flops_per_second": {"float32": 98e9}, "reads": [{"bytes": 2**20, "bytes_per_second": 2e11}]}
     text = page(_run(tmp_path, [builders.latency(ceiling=7.5, ideal_seconds=0.001)], roofline=roof), {})
-    assert "98 GFLOP/s; reads 1 MiB at 200 GB/s" in text.split("## Tables")[0]
+    assert "98 GFLOP/s in float32; reads 1 MiB at 200 GB/s" in text.split("## Tables")[0]
     assert "With every prunable layer free a forward pass would be faster by: bert 8x64 7.50 times." in text
     assert "at best" not in page(_run(tmp_path), {})
 

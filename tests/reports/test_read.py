@@ -34,12 +34,15 @@ def test_everything_of_the_file_is_kept(tmp_path: Path) -> None:
 
 def test_what_the_machine_did_at_best_is_told_of_each_run(tmp_path: Path) -> None:
     roofs = [
-        {"flops_per_second": f, "size": 512, "reads": [{"bytes": 2**20, "bytes_per_second": 2e9}]} for f in (1e9, 3e9)
+        {"flops_per_second": {"float32": f}, "reads": [{"bytes": 2**20, "bytes_per_second": 2e9}]} for f in (1e9, 3e9)
     ]
     files = [builders.run_json([(name, record)], roofline=roof) for name, record, roof in zip(
         "ab", (builders.latency(), builders.memory()), roofs, strict=True)]  # fmt: skip
-    assert _read(tmp_path, files[0]).roofline == "1 GFLOP/s; reads 1 MiB at 2 GB/s"
-    assert _read(tmp_path, *files).roofline == "1 GFLOP/s; reads 1 MiB at 2 GB/s; 3 GFLOP/s; reads 1 MiB at 2 GB/s"
+    assert _read(tmp_path, files[0]).roofline == "1 GFLOP/s in float32; reads 1 MiB at 2 GB/s"
+    assert (
+        _read(tmp_path, *files).roofline
+        == "1 GFLOP/s in float32; reads 1 MiB at 2 GB/s; 3 GFLOP/s in float32; reads 1 MiB at 2 GB/s"
+    )
     assert _read(tmp_path, builders.run_json()).roofline is None
 
 
