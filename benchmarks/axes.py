@@ -23,6 +23,8 @@ NAMES = ("model", "method", "pattern", "scope", "sparsity", "seed", "format", "w
 """The axes that a test may ask for by name."""
 CONTROL = "none"
 """The method of the dense control. Every grid has it, whatever methods are asked for."""
+UNPRUNED = ("bf16",)
+"""Formats that the unpruned model alone is measured in: they cost the same whatever was pruned."""
 
 
 @dataclass(frozen=True)
@@ -180,17 +182,17 @@ def cells(grids: Iterable[Grid], axes: Iterable[str]) -> list[dict[str, Scalar]]
     """The cells of all grids, each once: a value for every axis named (`model`, `sparsity` …), control first.
 
     Values that make no sense together are left out: the control has no sparsity but 0, no scope, and
-    its weights are dense; sparsity 0 is the control's alone; a seed belongs to stochastic methods; a
-    pattern has its own scopes, and n:m its own sparsity. So is what a method or a format refuses, unless
-    it was asked for together with the pattern, or nothing else would be left of it: then its cells stay,
-    to be skipped with the reason.
+    its weights are dense; sparsity 0 is the control's alone, and so are formats that cost the same whatever
+    was pruned (`UNPRUNED`); a seed belongs to stochastic methods; a pattern has its own scopes, and n:m its
+    own sparsity. So is what a method or a format refuses, unless it was asked for together with the pattern,
+    or nothing else would be left of it: then its cells stay, to be skipped with the reason.
     """
     wanted, grids = tuple(axes), tuple(grids)
     anywhere = {row[axis] for grid in grids for row in _pruned("", grid) for axis in ("method", "format")}
     found: dict[tuple[Scalar, ...], None] = {}
     for grid in grids:
         for model in grid.models:
-            rows = [_control(model), *_pruned(model, grid, anywhere)]
+            rows = [*_unpruned(model, grid), *_pruned(model, grid, anywhere)]
             if "sparsity" not in wanted and "scope" in wanted:  # a question across sparsities
                 rows = [row for row in rows if row["method"] != CONTROL and not _single(row)]
             tasks: tuple[Scalar, ...] = (None,) if grid.tasks is None else grid.tasks
@@ -212,9 +214,11 @@ def _single(row: dict[str, Scalar]) -> bool:
     return pattern.parse(str(row["pattern"])).fixed is not None
 
 
-def _control(model: str) -> dict[str, Scalar]:
+def _unpruned(model: str, grid: Grid) -> list[dict[str, Scalar]]:
+    """The control, and the unpruned model in the other formats that are its alone."""
     axes: dict[str, Scalar] = dict.fromkeys(("pattern", "scope", "seed"))
-    return {**axes, "model": model, "method": CONTROL, "sparsity": 0.0, "format": "dense"}
+    control = {**axes, "model": model, "method": CONTROL, "sparsity": 0.0}
+    return [{**control, "format": kind} for kind in ("dense", *(kind for kind in grid.formats if kind in UNPRUNED))]
 
 
 def _pruned(model: str, grid: Grid, anywhere: set[Scalar] | None = None) -> list[dict[str, Scalar]]:
@@ -227,7 +231,8 @@ def _pruned(model: str, grid: Grid, anywhere: set[Scalar] | None = None) -> list
             scopes = [scope for scope in scopes if scope != "global"]
         seeds: tuple[int | None, ...] = grid.seeds if METHODS[method].stochastic else (None,)
         asked = [s for s in grid.sparsities if s] if shape.fixed is None else [shape.fixed]
-        for scope, seed, sparsity, kind in itertools.product(scopes, seeds, asked, grid.formats):
+        formats = [kind for kind in grid.formats if kind not in UNPRUNED] or ["dense"]
+        for scope, seed, sparsity, kind in itertools.product(scopes, seeds, asked, formats):
             refused: set[Scalar] = {method} if refusal(method, text, scope) else set()
             refused |= {kind} if FORMATS[kind].unsupported(shape, "float32", "cpu") else set()
             if refused and (anywhere is None or not refused & _told(grid, method, text, anywhere)):

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sparsity import execution
-from sparsity.bench import CONTROL
+from sparsity.bench import is_control
 from sparsity.execution import CLOSE, relative_error
+from sparsity.formats.protocol import left_dense
 from sparsity.measure.memory import Peak, resident_bytes, verdict
 from sparsity.record import Memory
 from sparsity.saving import disk_bytes
@@ -31,6 +32,13 @@ def _convert_seconds(pruned: PrunedModel, name: str | None) -> float | None:
     return time.perf_counter() - started
 
 
+def _notes(pruned: PrunedModel, executed: Any) -> list[str] | None:
+    """What is to be known of the pruned model, and of its layers that the format left dense."""
+    left = left_dense(executed)
+    some = f"{len(left)} of {len(pruned.layers)} layers stay dense: {next(iter(left.values()))}" if left else None
+    return [*pruned.notes, *([some] if some else [])] or None
+
+
 def test_forward_memory(
     benchmark: BenchmarkFixture,
     record: Recorder,
@@ -44,9 +52,11 @@ def test_forward_memory(
     workload: str,
 ) -> None:
     """Bytes resident, on disk, and at the peak of a forward pass; zeros in a dense tensor save nothing."""
-    record.pruned = replace(pruned_model.counts, convert_seconds=_convert_seconds(pruned_model, record.cell.format))
-    error = relative_error(forward(), expected)
-    close = CLOSE[bench.options.dtype]
+    seconds = _convert_seconds(pruned_model, record.cell.format)
+    record.pruned = replace(pruned_model.counts, convert_seconds=seconds, notes=_notes(pruned_model, executed_model))
+    output = forward()
+    error, close = relative_error(output, expected), CLOSE[str(output.dtype).removeprefix("torch.")]
+    del output
     assert error <= close, f"got logits off by {error:.1e} of their norm, should be at most {close} [{record.cell}]"
     dense_weights, dense_peak = bench.dense_bytes(model, workload)
     peak: Peak = benchmark.pedantic(peak_memory, args=(forward, bench.options.device), rounds=1)
@@ -59,7 +69,7 @@ def test_forward_memory(
         disk_bytes=disk_bytes(executed_model),
         dense_weights_bytes=dense_weights,
         dense_peak_bytes=dense_peak,
-        verdict=None if pruned_model.recipe == CONTROL else verdict(total, dense_total),
+        verdict=None if is_control(pruned_model, executed_model) else verdict(total, dense_total),
     )
     if record.cell.format == "dense":
         assert weights == dense_weights, f"got {weights} bytes of weights, should be {dense_weights} [{record.cell}]"

@@ -17,7 +17,7 @@ from reports import canvas, measures
 from reports.distributions import layer_dist, num_dist
 from reports.measures import Height, height, kinds_of_lines, of_kind
 from reports.run import Run
-from reports.series import NOT_PRUNED, Line, models, references
+from reports.series import DENSE_FORMATS, NOT_PRUNED, Line, models, references
 from reports.words import MEBI, slugs
 from sparsity.record import Record
 
@@ -201,11 +201,12 @@ def _dense_levels(
     beside: Callable[[Record], float | None] = lambda _: None,
 ) -> list[Level]:
     """The height of each dense control; without one, the median of the dense side that records carry themselves."""
-    controls = [(ref.model, ref.label, of(ref.record)) for ref in references(records)]
-    levels = [(model, label, own.value) for model, label, own in controls if own is not None]
+    drawn = [(ref, own.value) for ref in references(records) if (own := of(ref.record)) is not None]
+    levels = [(ref.model, ref.label, value) for ref, value in drawn]
+    dense = {ref.model for ref, _ in drawn if ref.record.cell.format in DENSE_FORMATS}
     for model in models(records):
         sides = [side for r in records if r.cell.model == model and (side := beside(r)) is not None]
-        if sides and all(model != known for known, _, _ in levels):
+        if sides and model not in dense:
             levels.append((model, NOT_PRUNED, statistics.median(sides)))
     return levels
 

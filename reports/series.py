@@ -40,7 +40,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Reference:
-    """A dense control, not pruned."""
+    """An unpruned model: the dense control, or in a format that no pruned model has."""
 
     model: str
     label: str
@@ -48,7 +48,7 @@ class Reference:
 
 
 def is_control(cell: Cell) -> bool:
-    """Whether the cell is the dense control."""
+    """Whether the cell is the dense control, or another of the unpruned model."""
     return cell.method == "none" and not cell.sparsity
 
 
@@ -92,13 +92,17 @@ def control_of(cell: Cell, records: Iterable[Record]) -> Record | None:
 
 
 def references(records: Sequence[Record]) -> list[Reference]:
-    """The plain dense controls, one per model and set of conditions."""
+    """The plain dense controls, one per model and set of conditions, and those in formats that no pruned model has."""
     shown = [axis for axis in CONDITIONS if _varies(axis, records)]
+    with_lines = {record.cell.format for record in records if not is_control(record.cell)}
     found: dict[Cell, Reference] = {}
     for record in records:
-        if is_control(record.cell) and record.cell.format in DENSE_FORMATS:
-            label = " \u00b7 ".join([NOT_PRUNED, *filter(None, [_label(record.cell, shown)])])
-            found.setdefault(_without(record.cell, "seed", "format"), Reference(record.cell.model, label, record))
+        cell = record.cell
+        plain = cell.format in DENSE_FORMATS
+        if is_control(cell) and (plain or cell.format not in with_lines):
+            label = " \u00b7 ".join(filter(None, [NOT_PRUNED, None if plain else cell.format, _label(cell, shown)]))
+            key = _without(cell, "seed", "format") if plain else _without(cell, "seed")
+            found.setdefault(key, Reference(cell.model, label, record))
     return list(found.values())
 
 

@@ -197,7 +197,8 @@ def _ratios(point: Point, records: Sequence[Record]) -> str:
     held = _mean(ratio_of_memory(r, records) for r in point.records)
     time = _mean(ratio_of_time(r, records) for r in point.records)
     said = measures.verdict(r.latency.verdict for r in point.records if r.latency)
-    return f"{number(held)} / {number(time)}" + (f" {escape(said)}" if said and point.sparsity else "")
+    noise = all(is_control(r.cell) and r.cell.format in DENSE_FORMATS for r in point.records)
+    return f"{number(held)} / {number(time)}" + (f" {escape(said)}" if said and not noise else "")
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

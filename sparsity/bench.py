@@ -240,7 +240,7 @@ class Bench:
         against the bare margin, everything else against the noise floor that it gives.
         """
         dense, own = self.forward(subject.loaded.model, text), self.forward(executed, text)
-        control = pruned.recipe == CONTROL
+        control = is_control(pruned, executed)
         floor = self.noise_floor(subject, text, budget) if latency.times(benchmark) and not control else 0.0
         pair = latency.paired(benchmark, own, dense, budget, gpu.clocks(self.options.device))
         if pair is None:
@@ -268,6 +268,11 @@ class Bench:
         """Forward passes of a copy of the dense model, made now, and of the dense model itself."""
         dense = subject.loaded.model
         return self.forward(prune.workspace(dense), text), self.forward(dense, text)
+
+
+def is_control(pruned: PrunedModel, executed: PreTrainedModel) -> bool:
+    """Whether the executed model is the unpruned one as it is, so that it differs from the reference by noise alone."""
+    return pruned.recipe == CONTROL and executed is pruned.model
 
 
 def forward_of(model: PreTrainedModel, text: str) -> Callable[[], object]:

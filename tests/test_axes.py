@@ -84,6 +84,25 @@ def test_the_control_is_there_once_whatever_methods_are_asked_for(methods: tuple
     assert {cell["method"] for cell in cells} == {"none", *methods}
 
 
+@pytest.mark.parametrize("formats", [("bf16", "dense", "masked"), ("dense", "masked", "bf16"), ("masked", "bf16")])
+def test_bf16_is_the_unpruned_models_alone(formats: tuple[str, ...]) -> None:
+    grid = replace(SMALL, models=("bert",), methods=("l1",), scopes=("layer",), formats=formats)
+    assert identifiers(grid, "method", "sparsity", "format") == [
+        "none-0.0-dense",
+        "none-0.0-bf16",
+        *(f"l1-0.5-{name}" for name in formats if name != "bf16"),
+    ]
+    assert identifiers(grid, *PRUNED) == ["bert-none-0.0", "bert-l1-unstructured-layer-0.5"]
+
+
+def test_who_asks_for_bf16_alone_gets_pruned_models_as_they_are() -> None:
+    assert asked("latency", formats="bf16", methods="none") == ["none-0.0-dense-8x64", "none-0.0-bf16-8x64"]
+    found = asked("latency", formats="bf16", methods="l1", patterns="unstructured", sparsities="0.5")
+    assert found == ["none-0.0-dense-8x64", "none-0.0-bf16-8x64", "l1-unstructured-layer-0.5-dense-8x64"]
+    texts = {"methods": "l1", "patterns": "unstructured", "sparsities": "0.5"}
+    assert asked("perplexity", formats="bf16", **texts) == asked("perplexity", **texts)
+
+
 def test_sparsity_0_is_the_controls_alone() -> None:
     cells = axes.cells([SMALL], PRUNED)
     assert {cell["method"] for cell in cells if not cell["sparsity"]} == {"none"}

@@ -15,7 +15,7 @@ import torch
 
 from sparsity import bench as benches
 from sparsity import execution, gather, prune, record, workload
-from sparsity.bench import CONTROL, Bench, Subject
+from sparsity.bench import CONTROL, Bench, Subject, is_control
 from sparsity.errors import BadValue, Refused
 from sparsity.measure import latency, machine, memory, ratio
 from sparsity.models import embedded, hub
@@ -462,6 +462,21 @@ def test_the_control_gives_the_noise_floor_of_all_others(monkeypatch: pytest.Mon
     assert pruned is not None
     assert pruned.noise_floor == control.noise_floor
     assert pruned.margin == max(0.03, control.noise_floor or 0.0)
+
+
+def test_the_unpruned_model_in_another_format_is_no_control() -> None:
+    bench = new()
+    subject = bench.subject("gpt2", "lm")
+    bench.noise["gpt2", "1x8"] = [0.04]
+    benchmark: Any = FakeBenchmark()
+    unpruned = bench.pruned(subject, CONTROL)
+    executed = execution.in_format(unpruned, "bf16")
+    found = bench.latency(benchmark, subject, unpruned, executed, "1x8", 0.2)
+    assert found is not None
+    assert found.noise_floor == 0.04
+    assert bench.noise == {("gpt2", "1x8"): [0.04]}
+    assert is_control(unpruned, execution.in_format(unpruned, "dense"))
+    assert not is_control(bench.pruned(subject, L1), subject.workspace)
 
 
 def test_without_a_control_one_is_measured_first_and_the_workspace_left_alone() -> None:

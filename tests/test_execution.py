@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -53,8 +54,26 @@ CELLS = [
 @pytest.mark.parametrize(("family", "recipe", "name"), CELLS)
 def test_computes_what_the_masked_dense_model_computes(family: str, recipe: str, name: str) -> None:
     pruned = pruned_by(family, recipe)
-    expected = logits(pruned.model)
-    assert relative_error(logits(in_format(pruned, name)), expected) < 1e-5
+    expected, found = logits(pruned.model), logits(in_format(pruned, name))
+    close = 1e-5 if found.dtype is expected.dtype else CLOSE[str(found.dtype).removeprefix("torch.")]
+    assert relative_error(found, expected) < close
+
+
+@pytest.mark.parametrize(("family", "recipe", "name"), CELLS)
+def test_a_copy_computes_the_same(family: str, recipe: str, name: str) -> None:
+    model = in_format(pruned_by(family, recipe), name)
+    assert torch.equal(logits(copy.deepcopy(model)), logits(model))
+
+
+@pytest.mark.parametrize(("family", "recipe", "name"), CELLS)
+def test_gradients_need_not_be_off(family: str, recipe: str, name: str) -> None:
+    model = in_format(pruned_by(family, recipe), name)
+    inputs = workload.inputs(workload.parse("3x7"), model)
+    with torch.no_grad():
+        without = model(**inputs).logits
+    with torch.enable_grad():
+        assert torch.equal(model(**inputs).logits, without)
+    assert torch.equal(logits(model), without)
 
 
 @pytest.mark.parametrize(("family", "recipe", "name"), CELLS)
@@ -74,7 +93,7 @@ def test_the_pruned_model_stays_as_it_is(family: str, recipe: str, name: str) ->
     assert torch.equal(logits(model), expected)
 
 
-@pytest.mark.parametrize(("family", "recipe", "name"), CELLS)
+@pytest.mark.parametrize(("family", "recipe", "name"), [cell for cell in CELLS if cell.values[2] != "bf16"])
 def test_what_no_format_needs_to_change_is_not_there_twice(family: str, recipe: str, name: str) -> None:
     pruned = pruned_by(family, recipe)
     prunable = tuple(f"{layer.name}." for layer in pruned.layers)

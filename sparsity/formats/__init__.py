@@ -7,12 +7,13 @@ they meet at the masked dense model.
 
 from __future__ import annotations
 
-from sparsity.formats import bsr, compact, csr, dense, masked, packed, semi_structured
+from sparsity.formats import bf16, bsr, compact, csr, dense, masked, packed, semi_structured
 from sparsity.formats.protocol import ExecutionFormat
 
 FORMATS: dict[str, ExecutionFormat] = {
     "dense": dense.FORMAT,
     "masked": masked.FORMAT,
+    "bf16": bf16.FORMAT,
     "packed": packed.FORMAT,
     "compact": compact.FORMAT,
     "csr": csr.FORMAT,

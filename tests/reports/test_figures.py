@@ -103,6 +103,17 @@ def test_without_a_control_the_reference_is_the_dense_side_of_the_records() -> N
     assert _level(_panel(figures.required_memory([builders.memory()])), "not pruned") == pytest.approx(9e6 / 2**20)
 
 
+def test_the_unpruned_model_in_a_format_without_lines_is_drawn_beside_the_control() -> None:
+    bf16 = builders.latency("bert", 0.0, "bf16", speedup=2.0, low=1.9, high=2.1)
+    fp32 = [builders.latency("bert", s, "dense") for s in (0.0, 0.9)]
+    axes = _panel(figures.required_time([*fp32, bf16]))
+    assert _level(axes, "not pruned \u00b7 bf16") == pytest.approx(2.0)
+    assert _level(axes, "not pruned") == pytest.approx(4.0)
+    without_control = _panel(figures.required_time([fp32[1], bf16]))
+    assert _level(without_control, "not pruned \u00b7 bf16") == pytest.approx(2.0)
+    assert _level(without_control, "not pruned") == pytest.approx(4.0)
+
+
 def test_the_reference_of_another_dtype_is_drawn_too() -> None:
     bf16 = builders.latency("bert", 0.0, "dense", pruned_seconds=0.002, dense_seconds=0.002)
     bf16 = dataclasses.replace(bf16, cell=dataclasses.replace(bf16.cell, dtype="bfloat16"))

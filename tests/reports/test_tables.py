@@ -35,6 +35,13 @@ def test_memory_and_time_like_the_study() -> None:
     assert dense["gpt2 ratio to unpruned"] == "1.00 / 1.00"
 
 
+def test_the_unpruned_model_in_a_format_of_its_own_is_a_row_with_its_verdict() -> None:
+    bf16 = builders.latency("bert", 0.0, "bf16", speedup=2.0, low=1.9, high=2.1, verdict="faster", reason=None)
+    table = tables.memory_and_time([*RECORDS, bf16])
+    assert _row(table, "not pruned \u00b7 bf16", "0")["bert ratio to unpruned"] == "\u2013 / 0.500 faster"
+    assert _row(table, "not pruned", "0")["bert ratio to unpruned"] == "1.00 / 1.00"
+
+
 def test_the_time_ratio_is_the_paired_one() -> None:
     record = builders.latency(speedup=0.5)
     assert "/ 2.00 slower" in tables.memory_and_time([record])
