@@ -1,4 +1,4 @@
-"""A token's result does not depend on the tokens around it, on the threads, or on how the work was divided: to the bit."""
+"""A token's result is the same to the bit, whatever comes with it, on however many threads."""
 
 from __future__ import annotations
 

@@ -53,8 +53,10 @@ def test_a_small_weight_lies_as_the_module_says() -> None:
     assert lengths[:2].tolist() == [2, 1]
     # rows by how many weights they keep in the panel, those of the same number in order
     assert order[:16].reshape(2, 8).tolist() == [[2, 3, 4, 5, 6, 7, 1, 0], [0, 1, 3, 4, 5, 6, 7, 2]]
-    assert columns[:24].tolist() == [0, 0, 0, 0, 0, 0, 7, 0] + [0, 0, 0, 0, 0, 0, 0, 5] + [0, 0, 0, 0, 0, 0, 0, 0]
-    assert values[:24].tolist() == [0, 0, 0, 0, 0, 0, 3, 1] + [0, 0, 0, 0, 0, 0, 0, 2] + [0, 0, 0, 0, 0, 0, 0, 4]
+    steps = [[0, 0, 0, 0, 0, 0, 7, 0], [0, 0, 0, 0, 0, 0, 0, 5], [0, 0, 0, 0, 0, 0, 0, 0]]
+    assert columns[:24].reshape(3, 8).tolist() == steps
+    steps = [[0, 0, 0, 0, 0, 0, 3, 1], [0, 0, 0, 0, 0, 0, 0, 2], [0, 0, 0, 0, 0, 0, 0, 4]]
+    assert values[:24].reshape(3, 8).tolist() == steps
     assert bias.tolist() == [0.5, -0.5, 0.25, 0, 0, 0, 0, 0]
 
 
@@ -132,5 +134,5 @@ def test_refuses_more_weights_than_a_buffer_can_number(monkeypatch: pytest.Monke
     weight, mask = masked(8, 9, 0.0, 1, 0)
     assert layout.unpack(layout.pack(weight, mask)).shape == (8, 9)  # nine steps
     weight, mask = masked(8, 10, 0.0, 1, 0)
-    with pytest.raises(ValueError, match="^a weight of 8 x 10 keeps too many weights for one buffer$"):
+    with pytest.raises(ValueError, match=r"^a weight of 8 x 10 keeps too many weights for one buffer$"):
         layout.pack(weight, mask)

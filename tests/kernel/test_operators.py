@@ -1,4 +1,4 @@
-"""The two operators against float64: all shapes, sparsities, blocks, activations and builds; and what torch makes of them."""
+"""The two operators against float64, in all shapes, sparsities, blocks and builds; and what torch makes of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sparsity.kernel.build import using
 from sparsity.kernel.layers import PackedFeedForward, PackedLinear
-from tests.kernel.weights import BUILDS, FUNCTIONS, Sample, generator, inputs, sample
+from tests.kernel.weights import BUILDS, FUNCTIONS, Sample, inputs, sample
 
 CLOSE = 1e-6
 """Relative to the norm of what would be computed if nothing cancelled out."""
