@@ -8,7 +8,7 @@ For that the first layer and the activation hand on what they are given, and the
 work of all three.
 
 Refuses: other dtypes and devices than fp32 on a CPU; patterns that remove whole groups, which `compact`
-takes out. Its layers have no gradient.
+takes out; training, for which its layers have no gradient and joined ones no dropout.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sparsity.activation import activation_of
+from sparsity.errors import Refused
 from sparsity.formats.protocol import skeleton
 from sparsity.models.architecture import architecture_for, blocks_of
 from sparsity.pattern import GroupPattern
@@ -53,6 +54,8 @@ class Packed:
         """The model on packed layers, its feed-forward parts joined where that is known how."""
         from sparsity.kernel.layers import PackedLinear
 
+        if model.training:  # a joined part leaves out the dropout in its midst
+            raise Refused("packed cannot train: put the model in evaluation mode, by model.eval(), and convert it then")
         converted = skeleton(model)
         found: dict[str, PackedLinear] = {}
         for layer, mask in zip(layers, masks, strict=True):

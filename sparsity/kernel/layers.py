@@ -1,28 +1,45 @@
 """Layers that run on the kernel: one matrix, or the two of a feed-forward part with what lies between.
 
-Refuses: a weight that is not fp32 on a CPU.
+Refuses: a weight that is not fp32 on a CPU; to be trained.
 """
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 from torch import nn
 
+from sparsity.errors import Refused
 from sparsity.kernel import layout
 from sparsity.kernel.operators import NUMBERS, register
 
 BLOCK_ROWS = (8, 4, 2)
 """Rows that may share their columns, the most first."""
+register()  # here, since a layer that comes out of a pickle was not made by `__init__`
 
 
-class PackedLinear(nn.Module):
+class _Evaluated(nn.Module):
+    """A module without gradients, and without the dropout that training has in its midst."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.training = False
+
+    def train(self, mode: bool = True) -> Self:
+        """Raises `Refused` for the mode of training."""
+        if mode:
+            raise Refused("packed layers cannot be trained: train the masked dense model, then convert it")
+        return super().train(mode)
+
+
+class PackedLinear(_Evaluated):
     """act(x W' + b), of which only the kept weights are held."""
 
     packed: torch.Tensor
 
     def __init__(self, weight: torch.Tensor, mask: torch.Tensor, bias: torch.Tensor | None, name: str) -> None:
         super().__init__()
-        register()
         self.out_features, self.in_features = weight.shape
         self.block_rows = block_rows(mask)
         own = None if bias is None else bias.detach().numpy()
@@ -55,7 +72,7 @@ class PackedLinear(nn.Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, activation={self.activation}"
 
 
-class PackedFeedForward(nn.Module):
+class PackedFeedForward(_Evaluated):
     """The second matrix of a feed-forward part, which does the work of the first and of the activation as well."""
 
     def __init__(self, up: PackedLinear, down: PackedLinear, activation: str) -> None:
