@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks import axes
-from sparsity import execution, prune
+from sparsity import prune
 from sparsity.bench import CONTROL, Bench, Subject, forward_of
 from sparsity.tasks import trends
 
@@ -98,9 +98,9 @@ def time_per_cell(pytestconfig: pytest.Config) -> float:
 
 
 @pytest.fixture
-def executed_model(pruned_model: prune.PrunedModel, format: str) -> Any:  # noqa: A002  # the axis is called format
+def executed_model(bench: Bench, pruned_model: prune.PrunedModel, format: str, workload: str) -> Any:  # noqa: A002  # the axis's name
     """The pruned model in the cell's execution format."""
-    return execution.in_format(pruned_model, format)
+    return bench.executed(pruned_model, format, workload)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 
 from sparsity import pattern
 from sparsity.errors import UnknownName
-from sparsity.formats import FORMATS
+from sparsity.formats import AUTO, FORMATS
 from sparsity.methods import METHODS
 from sparsity.options import Options
 from sparsity.prune import SCOPES, refusal
@@ -234,7 +234,7 @@ def _pruned(model: str, grid: Grid, anywhere: set[Scalar] | None = None) -> list
         formats = [kind for kind in grid.formats if kind not in UNPRUNED] or ["dense"]
         for scope, seed, sparsity, kind in itertools.product(scopes, seeds, asked, formats):
             refused: set[Scalar] = {method} if refusal(method, text, scope) else set()
-            refused |= {kind} if FORMATS[kind].unsupported(shape, "float32", "cpu") else set()
+            refused |= {kind} if kind != AUTO and FORMATS[kind].unsupported(shape, "float32", "cpu") else set()
             if refused and (anywhere is None or not refused & _told(grid, method, text, anywhere)):
                 continue
             row: dict[str, Scalar] = {"model": model, "method": method, "pattern": text, "scope": scope}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sparsity.auto import told
 from sparsity.limits import unkept_promise
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def test_forward_latency(
     time_per_cell: float,
 ) -> None:
     """Seconds for one forward pass, warm; layers that are stored sparse are multiplied so."""
-    record.pruned = pruned_model.counts
+    record.pruned = told(pruned_model.counts, executed_model)
     record.latency = bench.latency(benchmark, subject, pruned_model, executed_model, workload, time_per_cell)
     if record.latency is not None and record.latency.products is not None:
         unpruned = bench.limits.unpruned[subject.loaded.reference, workload]

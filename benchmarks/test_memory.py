@@ -8,8 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sparsity import execution
+from sparsity.auto import told
 from sparsity.bench import is_control
 from sparsity.execution import CLOSE, relative_error
+from sparsity.formats import AUTO
 from sparsity.formats.protocol import left_dense
 from sparsity.measure.memory import Peak, resident_bytes, verdict
 from sparsity.record import Memory
@@ -23,9 +25,9 @@ if TYPE_CHECKING:
     from sparsity.prune import PrunedModel
 
 
-def _convert_seconds(pruned: PrunedModel, name: str | None) -> float | None:
-    """Bringing the model into a format that changes it."""
-    if name is None or name == "dense":
+def _convert_seconds(pruned: PrunedModel, name: str) -> float | None:
+    """Bringing the model into a format that changes it; auto says itself what it took."""
+    if name in ("dense", AUTO):
         return None
     started = time.perf_counter()
     execution.in_format(pruned, name)
@@ -52,8 +54,9 @@ def test_forward_memory(
     workload: str,
 ) -> None:
     """Bytes resident, on disk, and at the peak of a forward pass; zeros in a dense tensor save nothing."""
-    seconds = _convert_seconds(pruned_model, record.cell.format)
-    record.pruned = replace(pruned_model.counts, convert_seconds=seconds, notes=_notes(pruned_model, executed_model))
+    seconds = _convert_seconds(pruned_model, str(record.cell.format))
+    counts = replace(pruned_model.counts, convert_seconds=seconds, notes=_notes(pruned_model, executed_model))
+    record.pruned = told(counts, executed_model)
     output = forward()
     error, close = relative_error(output, expected), CLOSE[str(output.dtype).removeprefix("torch.")]
     del output

@@ -14,8 +14,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sparsity import gather, prune, record, workload
+from sparsity import execution, gather, prune, record, workload
 from sparsity.errors import BadValue, Refused
+from sparsity.formats import AUTO
 from sparsity.limits import Limits
 from sparsity.measure import gpu, latency, machine, memory, ratio
 from sparsity.models import embedded, hub
@@ -23,6 +24,7 @@ from sparsity.models.architecture import architecture_of
 from sparsity.tasks import quality, trends
 
 if TYPE_CHECKING:
+    import torch
     from pytest_benchmark.fixture import BenchmarkFixture
     from transformers import PreTrainedModel
 
@@ -77,6 +79,8 @@ class Bench:
     refused: dict[tuple[str, str], Refused] = field(default_factory=dict)
     """Models that lack the head of a task."""
     main_tasks: dict[str, str] = field(default_factory=dict)
+    fastest: tuple[PrunedModel | None, dict[str, PreTrainedModel]] = field(default_factory=lambda: (None, {}))
+    """The pruned model that was last asked for in format auto, and by workload what was chosen for it."""
     limits: Limits = field(init=False)
     """Of this machine, and of the dense models on their workloads."""
 
@@ -221,6 +225,17 @@ class Bench:
             self.dense_memory[key] = (memory.resident_bytes(model), peak.bytes)
         return self.dense_memory[key]
 
+    def executed(self, pruned: PrunedModel, name: str, text: str) -> PreTrainedModel:
+        """The pruned model in a format; format auto chooses once for a workload."""
+        if name != AUTO:
+            return execution.in_format(pruned, name)
+        if self.fastest[0] is not pruned:
+            self.fastest = (pruned, {})
+        known = self.fastest[1]
+        if text not in known:
+            known[text] = execution.in_format(pruned, name, lambda model: forward_of(model, text))
+        return known[text]
+
     def forward(self, model: PreTrainedModel, text: str) -> Callable[[], object]:
         """A forward pass of the model on a workload, which returns when the device is done."""
         return latency.on_device(forward_of(model, text), self.options.device)
@@ -275,14 +290,6 @@ def is_control(pruned: PrunedModel, executed: PreTrainedModel) -> bool:
     return pruned.recipe == CONTROL and executed is pruned.model
 
 
-def forward_of(model: PreTrainedModel, text: str) -> Callable[[], object]:
+def forward_of(model: PreTrainedModel, text: str) -> Callable[[], torch.Tensor]:
     """A forward pass of the model on a workload such as "8x64", its inputs already on the device."""
-    import torch
-
-    tensors = workload.inputs(workload.parse(text), model)
-
-    def forward() -> object:
-        with torch.inference_mode():
-            return model(**tensors).logits
-
-    return forward
+    return workload.call(workload.parse(text), model)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from sparsity import pattern, workload
 from sparsity.errors import BadValue, UnknownName
-from sparsity.formats import FORMATS
+from sparsity.formats import NAMES
 from sparsity.mask import pruned_count
 from sparsity.methods import METHODS
 from sparsity.prune import SCOPES
@@ -64,7 +64,7 @@ AXES: dict[str, Axis] = {
     "patterns": Axis(lambda text: str(pattern.parse(text)), f"patterns of zeros: {', '.join(pattern.EXAMPLES)} …"),
     "scopes": Axis(_one_of("scope", SCOPES), f"where scores compete: {', '.join(SCOPES)}"),
     "sparsities": Axis(_sparsity, "fractions of prunable weights to remove, in [0, 1)"),
-    "formats": Axis(_one_of("format", FORMATS), f"execution formats: {', '.join(FORMATS)}"),
+    "formats": Axis(_one_of("format", NAMES), f"execution formats: {', '.join(NAMES)}"),
     "workloads": Axis(lambda text: str(workload.parse(text)), "batch size x sequence length, as in 8x64"),
     "tasks": Axis(_one_of("task", TASKS), f"quality tasks: {', '.join(TASKS)}"),
     "seeds": Axis(_seed, "mask seeds of stochastic methods"),

@@ -92,7 +92,9 @@ class Pruned:
     copy_seconds: float | None = None
     """Reading and writing every prunable weight once: what no method can do without."""
     convert_seconds: float | None = None
-    """Bringing the pruned model into its format."""
+    """Bringing the pruned model into its format; of `auto` with all that it measures to choose."""
+    choices: dict[str, int] | None = None
+    """By format, how many layers `auto` brought into it."""
     notes: list[str] | None = None
     """What to know of it, such as singular Hessians."""
 

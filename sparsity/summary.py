@@ -49,7 +49,8 @@ def text(
     """Everything there is to say; empty when nothing was measured. `not_run`: tests that the run was stopped before."""
     stopped = f"The run was stopped: {not_run} tests were not run." if not_run else ""
     about_time = "\n".join(part for part in (limits(records, roofline), doubts(records)) if part)
-    parts = (costs(records), about_time, quality(records), notes(records), missing(not_measured), stopped)
+    to_know = "\n".join(part for part in (choices(records), notes(records)) if part)
+    parts = (costs(records), about_time, quality(records), to_know, missing(not_measured), stopped)
     return "\n\n".join(part for part in parts if part)
 
 
@@ -138,6 +139,19 @@ def quality(records: Iterable[Record]) -> str:
         for curve, found in points.items()
     ]
     return _table(rows, ("model", "metric", "pruned by", "unpruned", *map(str, columns)))
+
+
+def choices(records: Iterable[Record]) -> str:
+    """What `auto` chose in each cell: formats, and the layers in each."""
+    found = {
+        _name(dataclasses.replace(record.cell, task=None)): record.pruned.choices
+        for record in records
+        if record.pruned is not None and record.pruned.choices is not None
+    }
+    return "\n".join(
+        f"{cell}: {', '.join(f'{name} {count} layers' for name, count in chosen.items())}"
+        for cell, chosen in found.items()
+    )
 
 
 def notes(records: Iterable[Record]) -> str:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from sparsity import auto, execution, gather, prune, record, workload
 from sparsity import bench as benches
-from sparsity import execution, gather, prune, record, workload
 from sparsity.bench import CONTROL, Bench, Subject, is_control
 from sparsity.errors import BadValue, Refused
 from sparsity.measure import latency, machine, memory, ratio
@@ -559,3 +559,25 @@ def test_a_mere_classifier_is_measured_with_its_own_head(loads: list[tuple[str, 
         bench.subject(folder, "lm")
     assert bench.main_task(folder) == "classification"
     assert loads == [("bert", "lm"), (folder, "lm"), (folder, "classification")]
+
+
+def test_format_auto_chooses_once_for_a_pruned_model_and_workload(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Recipe, str]] = []
+    in_format = execution.in_format
+
+    def counted(pruned: prune.PrunedModel, name: str, *run: Any) -> Any:
+        asked.append((pruned.recipe, name))
+        return in_format(pruned, name, *run)
+
+    monkeypatch.setattr(execution, "in_format", counted)
+    bench = new()
+    subject = bench.subject("gpt2", "lm")
+    pruned = bench.pruned(subject, L1)
+    first = bench.executed(pruned, "auto", "1x8")
+    assert bench.executed(pruned, "auto", "1x8") is first
+    assert bench.executed(pruned, "auto", "2x8") is not first
+    assert bench.executed(pruned, "dense", "1x8") is pruned.model
+    other = bench.executed(bench.pruned(subject, RANDOM), "auto", "1x8")
+    assert other is not first
+    assert asked == [(L1, "auto"), (L1, "auto"), (L1, "dense"), (RANDOM, "auto")]
+    assert auto.chosen(other) is not None

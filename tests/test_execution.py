@@ -13,7 +13,7 @@ from sparsity import pattern as patterns
 from sparsity import workload
 from sparsity.errors import Refused, UnknownName
 from sparsity.execution import CLOSE, in_format, relative_error
-from sparsity.formats import FORMATS, dense
+from sparsity.formats import FORMATS, NAMES, dense
 from sparsity.formats.protocol import skeleton
 from sparsity.prune import PrunedModel, Recipe, prune
 from tests import tiny
@@ -125,7 +125,7 @@ def test_dense_is_the_masked_dense_model_itself() -> None:
 def test_an_unknown_format_is_refused_with_the_known_ones(name: str) -> None:
     message = refusal(UnknownName, lambda: in_format(pruned_by("bert"), name))
     assert message.startswith(f"unknown format {name!r}")
-    assert message.endswith("Known: " + ", ".join(FORMATS))
+    assert message.endswith("Known: " + ", ".join(NAMES))
 
 
 @pytest.mark.parametrize(

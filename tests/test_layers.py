@@ -11,13 +11,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LEVELS: dict[str, int] = {
     "errors": -3, "strict_json": -2, "timing": -1,
-    "pattern": 0, "record": 0, "allocation": 0, "positions": 0,
+    "pattern": 0, "record": 0, "allocation": 0, "positions": 0, "closeness": 0,
     "mask": 1, "calibration": 1, "hessian": 1, "bypass": 1, "compressed": 1, "models": 1, "tasks": 1, "measure": 1,
-    "kernel": 1,
-    "methods": 2, "groups": 2, "watch": 2, "gather": 3, "workload": 2, "blueprint": 2, "distribution": 2,
+    "activation": 1, "kernel": 1,
+    "methods": 2, "groups": 2, "watch": 2, "gather": 3, "workload": 2, "blueprint": 2, "distribution": 2, "units": 2,
     "sparse_storage": 2, "shrink": 3, "elements": 4, "grouped": 4,
     "formats": 4, "rebuild": 4, "limits": 5, "prune": 5, "train_embedded": 5,
-    "execution": 6, "saving": 7,
+    "auto": 5, "execution": 6, "saving": 7,
     "options": 7, "bench": 7, "summary": 7, "progress": 7, "pytest_memory": 7, "cells": 7,
     "pytest_plugin": 8, "doctor": 8, "capabilities": 8,
 }  # fmt: skip

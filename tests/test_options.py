@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sparsity import options, pattern, prune
 from sparsity.errors import BadValue, SparsityError, UnknownName
-from sparsity.formats import FORMATS
+from sparsity.formats import NAMES
 from sparsity.methods import METHODS
 from sparsity.pytest_plugin import OPTIONS
 from sparsity.tasks import quality
@@ -100,7 +100,7 @@ def test_settings_that_are_no_axis() -> None:
         ("patterns", "neuron", pattern.EXAMPLES, "neurons"),
         ("patterns", "2-4", pattern.EXAMPLES, "2:4"),
         ("scopes", "layers", prune.SCOPES, "layer"),
-        ("formats", "mask", FORMATS, "masked"),
+        ("formats", "mask", NAMES, "masked"),
         ("tasks", "clasification", quality.TASKS, "classification"),
         ("dtype", "float23", ("float32", "bfloat16", "float16", "float64"), "float32"),
         ("device", "gpu", ("cpu", "cuda", "cuda:0"), None),

@@ -38,7 +38,7 @@ Path = tuple[str | int, ...]
 
 FULL = Record(
     Cell("bert", "random", "unstructured", "layer", 0.5, "dense", "none", "8x64", "float32", "lm", 3),
-    Pruned(0.5, 0.25, 100, 200, 0.1, 4096, 0.2, 8192),
+    Pruned(0.5, 0.25, 100, 200, 0.1, 4096, 0.2, 8192, choices={"packed": 60, "dense": 13}),
     Latency(
         0.1, 0.09, 0.11, 20, "inconclusive", "drift", 0.1, 1.0, 0.9, 1.1, 0.02,
         flops=80, dense_flops=100, kept_flops=50, read_bytes=1000, ideal_seconds=0.01, ceiling=9.5,

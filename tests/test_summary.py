@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from sparsity.record import Cell, Latency, Memory, NotMeasured, Pruned, Quality, Read, Record, Roofline
-from sparsity.summary import costs, doubts, limits, missing, quality, text
+from sparsity.summary import choices, costs, doubts, limits, missing, quality, text
 
 CELL = Cell("bert", "l1", "unstructured", "layer", 0.5, "dense", workload="8x64", dtype="float32")
 LATENCY = Latency(
@@ -180,3 +180,20 @@ def test_nothing_to_show_is_nothing() -> None:
     assert text([], []) == ""
     assert text([Record(CELL, pruned=Pruned(0.5, 0.4, 10, 12)), Record(CELL, outcome="failed", reason="w")], []) == ""
     assert "not measured" in text([], [NotMeasured(CELL, "t", "skipped", "why")])
+
+
+def test_what_auto_chose_is_told_once_a_cell() -> None:
+    cell = replace(CELL, format="auto")
+    pruned = Pruned(0.5, 0.4, 10, 12, choices={"packed": 60, "dense": 13})
+    records = [
+        Record(CELL, pruned=Pruned(0.5, 0.4, 10, 12), latency=LATENCY),
+        Record(cell, pruned=pruned, latency=LATENCY),
+        Record(cell, pruned=pruned, memory=MEMORY),
+        Record(replace(cell, workload="1x64"), pruned=replace(pruned, choices={"dense": 73}), latency=LATENCY),
+    ]
+    assert choices(records).splitlines() == [
+        "bert · l1 · layer · 0.5 · auto · 8x64: packed 60 layers, dense 13 layers",
+        "bert · l1 · layer · 0.5 · auto · 1x64: dense 73 layers",
+    ]
+    assert choices(records) in text(records, [])
+    assert choices(records[:1]) == ""

@@ -20,3 +20,7 @@ FORMATS: dict[str, ExecutionFormat] = {
     "bsr": bsr.FORMAT,
     "semi_structured": semi_structured.FORMAT,
 }
+AUTO = "auto"
+"""No format of its own: the fastest of them for each part of a model, by measurement (`sparsity.auto`)."""
+NAMES = (*FORMATS, AUTO)
+"""What may be asked for."""
