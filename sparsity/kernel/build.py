@@ -4,6 +4,8 @@ One source, three builds: AVX-512, AVX2, and a plain one for every processor tha
 are those of the OpenMP runtime that torch itself uses, so no second pool competes with it; where that
 is not found, the kernel runs on one thread.
 
+The environment variable `SPARSITY_KERNEL` names the build to use instead of the best one, such as `avx2`.
+
 Refuses: a build that the processor cannot run.
 """
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,6 +28,7 @@ from sparsity.kernel.product import Variant
 from sparsity.kernel.program import Program
 
 Entry = Callable[[int], None]
+VARIABLE = "SPARSITY_KERNEL"
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,12 @@ def builds() -> dict[str, Build]:
     return {build.name: build for build in found}
 
 
+def _known(name: str) -> str:
+    if name not in builds():
+        raise UnknownName("build of the kernel", name, builds())
+    return name
+
+
 _current: list[str] = []
 """The name of the build in use, once that is known."""
 
@@ -66,9 +76,7 @@ def using(name: str) -> Iterator[None]:
 
     Raises `UnknownName` for one that this processor cannot run.
     """
-    if name not in builds():
-        raise UnknownName("build", name, builds())
-    before, _current[:] = list(_current), [name]
+    before, _current[:] = list(_current), [_known(name)]
     try:
         yield
     finally:
@@ -84,7 +92,7 @@ _engines: list[Any] = []
 def entries(tokens: int, block_rows: int) -> tuple[Entry, Entry]:
     """(linear, feed_forward) for tiles of so many tokens and blocks of so many rows, compiled now or before."""
     if not _current:
-        _current.append(next(iter(builds())))
+        _current.append(_known(os.environ.get(VARIABLE) or next(iter(builds()))))
     key = (_current[0], tokens, block_rows)
     found = _entries.get(key)
     if found is None:

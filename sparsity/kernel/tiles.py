@@ -34,7 +34,7 @@ def write_take(function: ir.Function, lanes: int, tokens: int) -> None:
     """
     code = Code(function)
     source, stride, count, features, target = function.args
-    with code.loop(0, features, lanes) as feature, code.loop(0, tokens, lanes) as token:
+    with code.loop(0, tokens, lanes) as token, code.loop(0, features, lanes) as feature:
         left = code.sub(features, feature.index)
 
         def read(whole: bool) -> list[Value]:
