@@ -89,7 +89,7 @@ class PackedFeedForward(_Evaluated):
         )
 
 
-class HandsOn(nn.Module):
+class HandsOn(_Evaluated):
     """Stands where a later module does the work."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
