@@ -72,7 +72,7 @@ def test_masks_that_keep_all_or_nothing_are_in_the_highest_blocks() -> None:
 
 
 def test_every_activation_that_is_recognised_is_one_of_the_kernel() -> None:
-    assert NUMBERS == {"none": 0, **{name: number for number, name in enumerate(activation.known(), 1)}}
+    assert NUMBERS.keys() == {"none", *activation.known()}
     for name, make in activation.known().items():
         x = inputs(50)
         torch.testing.assert_close(make()(x), FUNCTIONS[name](x))
@@ -134,7 +134,9 @@ def test_cannot_be_trained(module: nn.Module) -> None:
     assert not module.training
     assert module.eval() is module
     whole = nn.Sequential(module)
-    with pytest.raises(Refused, match="^packed layers cannot be trained: train the masked dense model, then convert"):
+    with pytest.raises(
+        Refused, match=r"^packed layers cannot be trained: train the masked dense model, then convert it$"
+    ):
         whole.train()
     assert not module.training
 
@@ -142,7 +144,7 @@ def test_cannot_be_trained(module: nn.Module) -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_refuses_other_dtypes(dtype: torch.dtype) -> None:
     weight = sample(8, 8)
-    with pytest.raises(TypeError, match="^weights and biases must be fp32"):
+    with pytest.raises(TypeError, match=r"^weights and biases must be fp32"):
         PackedLinear(weight.weight.to(dtype), weight.mask, None, "other")
 
 
