@@ -27,7 +27,7 @@ from sparsity.models.architecture import prunable_layers
 from sparsity.models.checkpoint import INDEX, SPARSE, WEIGHTS, one_line
 from sparsity.prune import PrunedModel
 from sparsity.rebuild import Rebuilt, rebuild
-from sparsity.sparse_storage import KEY, fits, packed, same_bits, sparse_layers, stored, unpacked
+from sparsity.sparse_storage import KEY, fits, packed, sparse_layers, stored, unpacked
 
 if TYPE_CHECKING:
     import torch
@@ -180,4 +180,7 @@ def _in_format(where: str, model: PreTrainedModel, read: Rebuilt, name: str) -> 
 
 
 def _holds(layer: torch.nn.Module, weight: torch.Tensor) -> bool:
-    return same_bits(cast("SparseLayer", layer).dense_weight(), weight)
+    """Whether a sparse layer has the same numbers; the sign of a zero is none that a format must keep."""
+    import torch
+
+    return torch.allclose(cast("SparseLayer", layer).dense_weight(), weight, rtol=0, atol=0, equal_nan=True)

@@ -152,18 +152,10 @@ def _whole(holds: str, layer: PrunableLayer, given: dict[str, torch.Tensor]) -> 
 
 def kept(weight: torch.Tensor) -> torch.Tensor:
     """True where any bit of a weight is set: everywhere but at +0."""
-    return _bits(weight) != 0
-
-
-def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two weights are the same bit for bit: -0 is not +0, and the same NaN is the same."""
-    return one.dtype == other.dtype and one.shape == other.shape and bool((_bits(one) == _bits(other)).all())
-
-
-def _bits(weight: torch.Tensor) -> torch.Tensor:
     import torch
 
-    return weight.contiguous().view({2: torch.int16, 4: torch.int32, 8: torch.int64}[weight.dtype.itemsize])
+    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[weight.dtype.itemsize]
+    return weight.contiguous().view(bits) != 0
 
 
 def packed(mask: torch.Tensor) -> torch.Tensor:

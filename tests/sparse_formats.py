@@ -87,3 +87,11 @@ class Half:
 
 
 KEPT = LayerWise(Kept)
+
+
+def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two weights are the same bit for bit: -0 is not +0, and the same NaN is the same."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[one.dtype.itemsize]
+    return torch.equal(one.contiguous().view(bits), other.contiguous().view(bits))

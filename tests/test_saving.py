@@ -27,9 +27,10 @@ from sparsity.pattern import parse
 from sparsity.prune import PrunedModel, Recipe, prune
 from sparsity.saving import MASKS, disk_bytes, stored_masks
 from sparsity.shrink import shapes_of
-from sparsity.sparse_storage import KEPT, VALUES, kept, same_bits, sparse_layers
+from sparsity.sparse_storage import KEPT, VALUES, kept, sparse_layers
 from tests import sparse_formats, tiny
 from tests.models.tiny import edit_json, refusal
+from tests.sparse_formats import same_bits
 
 GROUPS = {family: ("neurons" if family.startswith("t5") else "neurons+heads") for family in tiny.DESCRIBED}
 
@@ -602,7 +603,7 @@ def test_masks_of_a_folder_that_is_no_model_are_refused(masked: Path) -> None:
     assert masks_not_loaded(masked) == "no config.json there; give a folder that sparsity.save wrote"
 
 
-PLAIN = ("dense", "masked", "compact")
+PLAIN = ("dense", "masked", "bf16", "fused", "compact")
 """The formats without sparse layers."""
 RECIPES = {pattern: Recipe("l1", 0.5, pattern) for pattern in ("2:4",)} | {
     pattern: Recipe("l1", 0.9, pattern) for pattern in ("unstructured", "4x1", "4x4", "16x16", "32x32")
@@ -865,6 +866,23 @@ def test_a_format_that_holds_other_weights_is_refused(sparse_folder: Path, monke
     first = "bert.encoder.layer.0.attention.self.query"
     expected = f"the zeros of {first} are not those of pattern 'unstructured', which format kept relies on; {WAY}"
     assert not_loaded(sparse_folder) == expected
+
+
+def test_a_format_may_lose_the_sign_of_a_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unsigned(sparse_formats.Kept):
+        def dense_weight(self) -> torch.Tensor:
+            return super().dense_weight() + 0.0
+
+    pruned = pruned_by("bert", Recipe("l1", 0.7))
+    weight: Any = pruned.model.get_submodule(LAYER).weight
+    weight[0, 0], weight[0, 1] = -0.0, float("nan")
+    for mask in pruned.masks:
+        mask.fill_(True)
+    sparsity.save(in_format(pruned, "kept"), tmp_path / "sparse")
+    monkeypatch.setitem(FORMATS, "kept", LayerWise(Unsigned))
+    assert len(weights_of(sparsity.load(tmp_path / "sparse"))) == len(pruned.layers)
+    loaded: Any = sparsity.load(tmp_path / "sparse", format="dense").get_submodule(LAYER).weight
+    assert same_bits(loaded, weight)
 
 
 def test_sparse_weights_that_are_not_there_are_refused(sparse_folder: Path) -> None:
