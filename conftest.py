@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import axes
 from sparsity import prune
-from sparsity.bench import CONTROL, Bench, Subject, forward_of
+from sparsity.bench import CONTROL, Bench, Subject
 from sparsity.tasks import trends
 
 pytest_plugins = ["sparsity.pytest_memory", "sparsity.pytest_plugin", "pytester"]
@@ -84,9 +84,9 @@ def pruned_model(bench: Bench, subject: Subject, recipe: prune.Recipe) -> prune.
 
 
 @pytest.fixture
-def expected(pruned_model: prune.PrunedModel, workload: str) -> Any:
-    """The logits of the masked dense model, which every format must reproduce."""
-    return forward_of(pruned_model.model, workload)()
+def expected(bench: Bench, pruned_model: prune.PrunedModel, workload: str) -> Any:
+    """What the masked dense model computes, which every format must reproduce."""
+    return bench.call(pruned_model.model, workload)()
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def test_forward_memory(
     output = forward()
     error, close = relative_error(output, expected), CLOSE[str(output.dtype).removeprefix("torch.")]
     del output
-    assert error <= close, f"got logits off by {error:.1e} of their norm, should be at most {close} [{record.cell}]"
+    assert error <= close, f"got outputs off by {error:.1e} of their norm, should be at most {close} [{record.cell}]"
     dense_weights, dense_peak = bench.dense_bytes(model, workload)
     peak: Peak = benchmark.pedantic(peak_memory, args=(forward, bench.options.device), rounds=1)
     weights = resident_bytes(executed_model)

@@ -221,7 +221,7 @@ class Bench:
         key = (reference, text)
         if key not in self.dense_memory:
             model = self.subject(reference, self.main_task(reference)).loaded.model
-            peak = memory.peak_memory(forward_of(model, text), self.options.device)
+            peak = memory.peak_memory(self.call(model, text), self.options.device)
             self.dense_memory[key] = (memory.resident_bytes(model), peak.bytes)
         return self.dense_memory[key]
 
@@ -233,12 +233,16 @@ class Bench:
             self.fastest = (pruned, {})
         known = self.fastest[1]
         if text not in known:
-            known[text] = execution.in_format(pruned, name, lambda model: forward_of(model, text))
+            known[text] = execution.in_format(pruned, name, lambda model: self.call(model, text))
         return known[text]
 
+    def call(self, model: PreTrainedModel, text: str) -> Callable[[], torch.Tensor]:
+        """What runs the model on a workload such as "8x64", with its head or without, as the options say."""
+        return workload.call(workload.parse(text), model, head=self.options.head == "full")
+
     def forward(self, model: PreTrainedModel, text: str) -> Callable[[], object]:
-        """A forward pass of the model on a workload, which returns when the device is done."""
-        return latency.on_device(forward_of(model, text), self.options.device)
+        """The same, and returns when the device is done."""
+        return latency.on_device(self.call(model, text), self.options.device)
 
     def latency(
         self,
@@ -288,8 +292,3 @@ class Bench:
 def is_control(pruned: PrunedModel, executed: PreTrainedModel) -> bool:
     """Whether the executed model is the unpruned one as it is, so that it differs from the reference by noise alone."""
     return pruned.recipe == CONTROL and executed is pruned.model
-
-
-def forward_of(model: PreTrainedModel, text: str) -> Callable[[], torch.Tensor]:
-    """A forward pass of the model on a workload such as "8x64", its inputs already on the device."""
-    return workload.call(workload.parse(text), model)

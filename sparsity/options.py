@@ -21,6 +21,7 @@ from sparsity.tasks.quality import TASKS
 
 LEAST_DOCUMENTS = 20
 """With fewer, a standard error of accuracy is itself a guess."""
+HEADS = ("full", "none")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 Value = str | float | int
 WHOLE = re.compile(r"[0-9]{1,9}")
@@ -88,6 +89,8 @@ class Options:
     """Documents that methods which look at inputs or gradients see."""
     multiple: int = 1
     """The neurons that stay in a block are rounded up to a multiple of it."""
+    head: str = "full"
+    """One of `HEADS`: whether latency and memory are of the whole model, or without its head."""
     time_per_cell: float | None = None
     """Seconds for each latency; None: what the profile says."""
 
@@ -111,6 +114,7 @@ def parse(texts: Mapping[str, str]) -> Options:
         documents=_documents("documents", texts.get("documents") or "1000"),
         calibration=_documents("calibration", texts.get("calibration") or "128"),
         multiple=_count("multiple", texts.get("multiple") or "1"),
+        head=_one_of("head", HEADS)(texts.get("head") or "full"),
         time_per_cell=_seconds(texts["time-per-cell"]) if texts.get("time-per-cell") else None,
     )
 

@@ -40,6 +40,7 @@ OPTIONS = {
     "documents": "documents that quality is measured on, even (1000)",
     "calibration": "documents that methods which look at inputs or gradients see, even (128)",
     "multiple": "the neurons that stay in a block are rounded up to a multiple of it (1)",
+    "head": "full, or none: forward passes end with the last hidden states, as the base model's do (full)",
     "time-per-cell": "seconds for each latency; the profile's unless given",
 } | {name: f"comma list: {axis.help}" for name, axis in options.AXES.items()}
 """Each option with its help."""
@@ -263,7 +264,7 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_
     state = config.stash[STATE]
     settings = state.options
     fingerprint = machine.fingerprint(settings.device, settings.dtype, state.bench.threads())
-    fingerprint |= {"calibration documents": settings.calibration, "multiple": settings.multiple}
+    fingerprint |= {"calibration documents": settings.calibration, "multiple": settings.multiple, "head": settings.head}
     floor = max((floors[-1] for floors in state.bench.noise.values()), default=None)
     noisy = None if floor is None else floor > ratio.NOISY
     run = RunPart(

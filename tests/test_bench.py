@@ -385,12 +385,20 @@ def test_bytes_of_dense_are_measured_once_for_each_workload(monkeypatch: pytest.
 
 
 def test_a_forward_pass_has_the_shape_of_its_workload_and_no_gradient() -> None:
-    model = new().subject("gpt2", "lm").loaded.model
-    forward = benches.forward_of(model, "3x5")
-    logits: Any = forward()
+    bench = new()
+    model = bench.subject("gpt2", "lm").loaded.model
+    logits = bench.call(model, "3x5")()
     assert logits.shape == (3, 5, model.config.vocab_size)
     assert not logits.requires_grad
-    assert torch.equal(logits, benches.forward_of(model, "3x5")())  # type: ignore[arg-type]  # object, for whoever times it
+    assert torch.equal(logits, bench.call(model, "3x5")())
+
+
+def test_a_forward_pass_ends_before_the_head_where_that_is_asked_for() -> None:
+    bench = Bench(Options(head="none"))
+    model = bench.subject("gpt2", "lm").loaded.model
+    assert bench.call(model, "3x5")().shape == (3, 5, model.config.n_embd)
+    timed: Any = bench.forward(model, "3x5")()
+    assert timed.shape == (3, 5, model.config.n_embd)
 
 
 def test_options_reach_the_model_and_torch() -> None:

@@ -15,13 +15,13 @@ from sparsity.methods import METHODS
 from sparsity.pytest_plugin import OPTIONS
 from sparsity.tasks import quality
 
-SETTINGS = ("profile", "dtype", "device", "threads", "documents", "calibration", "multiple", "time-per-cell")
+SETTINGS = ("profile", "dtype", "device", "threads", "documents", "calibration", "multiple", "head", "time-per-cell")
 """The options that are no axis."""
 
 
 def test_nothing_set_leaves_every_axis_to_the_profile() -> None:
     parsed = options.parse({})
-    assert parsed == options.Options("default", {}, "float32", "cpu", None, 1000, 128, 1, None)
+    assert parsed == options.Options("default", {}, "float32", "cpu", None, 1000, 128, 1, "full", None)
     assert options.parse(dict.fromkeys([*options.AXES, *SETTINGS], "")) == parsed
 
 
@@ -85,10 +85,11 @@ def test_settings_that_are_no_axis() -> None:
         "documents": "20",
         "calibration": "64",
         "multiple": "16",
+        "head": "none",
         "time-per-cell": "2.5",
     }
     assert texts.keys() == set(SETTINGS)
-    assert options.parse(texts) == options.Options("smoke", {}, "bfloat16", "cuda:1", 4, 20, 64, 16, 2.5)
+    assert options.parse(texts) == options.Options("smoke", {}, "bfloat16", "cuda:1", 4, 20, 64, 16, "none", 2.5)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +97,7 @@ def test_settings_that_are_no_axis() -> None:
     [
         ("methods", "randm", METHODS, "random"),
         ("methods", "XXXX", METHODS, None),
+        ("head", "non", options.HEADS, "none"),
         ("patterns", "unstructred", pattern.EXAMPLES, "unstructured"),
         ("patterns", "neuron", pattern.EXAMPLES, "neurons"),
         ("patterns", "2-4", pattern.EXAMPLES, "2:4"),

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from sparsity import workload
-from sparsity.bench import forward_of
 from sparsity.execution import in_format
 from sparsity.measure.flops import flops
 from sparsity.prune import Recipe, prune
@@ -47,6 +46,7 @@ def test_a_call_that_multiplies_nothing_has_none() -> None:
 def test_a_compact_model_makes_fewer_by_exactly_what_it_lost() -> None:
     model: Any = tiny.model("gpt2")
     pruned = prune(model, Recipe("l1", 0.5, "neurons"))
-    dense, compact = (flops(forward_of(each, "2x8")) for each in (model, in_format(pruned, "compact")))
-    tokens = workload.parse("2x8").batch * workload.parse("2x8").length
+    fed = workload.parse("2x8")
+    dense, compact = (flops(workload.call(fed, each)) for each in (model, in_format(pruned, "compact")))
+    tokens = fed.batch * fed.length
     assert dense - compact == 2 * tokens * pruned.removed
