@@ -50,13 +50,13 @@ class Build:
 def builds() -> dict[str, Build]:
     """Every build that this processor runs, the best first."""
     flags = llvm.get_host_cpu_features()
-    own = (llvm.get_host_cpu_name(), flags.flatten())
+    own: tuple[str, str] = (llvm.get_host_cpu_name(), flags.flatten())
     found = []
     if flags.get("avx512f") and flags.get("avx512vl"):
         found.append(Build("avx512", 16, 16, *own, gathers=True))
     if flags.get("avx2") and flags.get("fma"):
-        found.append(Build("avx2", 8, 8, *(("haswell",) if found else own), gathers=True))
-    found.append(Build("plain", 4, 8, *(("x86-64",) if found else own)))
+        found.append(Build("avx2", 8, 8, *(("haswell", "") if found else own), gathers=True))
+    found.append(Build("plain", 4, 8, *(("x86-64", "") if found else own)))
     return {build.name: build for build in found}
 
 

@@ -11,14 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from llvmlite import ir
 
 INT = ir.IntType(64)
 FLOAT = ir.FloatType()
 POINTER = ir.PointerType()
-Value = ir.Value
-Number = int | ir.Value
+Value: TypeAlias = ir.Value
+Number: TypeAlias = int | ir.Value
+Count: TypeAlias = int
+"""Inside `Code`, whose `int` makes whole numbers of the kernel."""
 
 
 def vector(lanes: int) -> ir.VectorType:
@@ -82,7 +85,7 @@ class Code:
         """Where element `index` of an array of `kind` lies."""
         return self.builder.gep(pointer, [self.int(index)], inbounds=True, source_etype=kind)
 
-    def load_int(self, pointer: Value, index: Number, bits: int = 64) -> Value:
+    def load_int(self, pointer: Value, index: Number, bits: Count = 64) -> Value:
         """Element `index` of an array of unsigned integers."""
         kind = ir.IntType(bits)
         found = self.builder.load(self.at(pointer, index, kind), typ=kind)
@@ -92,7 +95,7 @@ class Code:
         """Element `index` of an array of fp32."""
         return self.builder.load(self.at(pointer, index), typ=FLOAT)
 
-    def load(self, pointer: Value, index: Number, lanes: int) -> Value:
+    def load(self, pointer: Value, index: Number, lanes: Count) -> Value:
         """The vector that begins at element `index` of an array of fp32."""
         return self.builder.load(self.at(pointer, index), typ=vector(lanes), align=4)
 
@@ -102,13 +105,13 @@ class Code:
 
     # vectors
 
-    def spread(self, number: Value, lanes: int) -> Value:
+    def spread(self, number: Value, lanes: Count) -> Value:
         """The number in every lane."""
         kind = vector(lanes) if number.type == FLOAT else ir.VectorType(number.type, lanes)
         first = self.builder.insert_element(ir.Constant(kind, ir.Undefined), number, ir.IntType(32)(0))
         return self.builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), _lanes([0] * lanes))
 
-    def shuffle(self, a: Value, b: Value, order: Sequence[int]) -> Value:
+    def shuffle(self, a: Value, b: Value, order: Sequence[Count]) -> Value:
         """Lanes of a and b, counted through both."""
         return self.builder.shuffle_vector(a, b, _lanes(order))
 
@@ -122,12 +125,12 @@ class Code:
         """A x b + c, rounded once where the processor can."""
         return self.intrinsic("llvm.fmuladd", a.type, [a, b, c], suffix=_name(a.type))
 
-    def first(self, count: Value, lanes: int) -> Value:
+    def first(self, count: Value, lanes: Count) -> Value:
         """A mask, true for the lanes before `count`."""
         numbers = ir.Constant(ir.VectorType(INT, lanes), list(range(lanes)))
         return self.builder.icmp_unsigned("<", numbers, self.spread(count, lanes))
 
-    def load_some(self, pointer: Value, index: Number, mask: Value, lanes: int) -> Value:
+    def load_some(self, pointer: Value, index: Number, mask: Value, lanes: Count) -> Value:
         """A vector of which only the lanes in the mask are read; the others are 0."""
         kind = vector(lanes)
         zeros = ir.Constant(kind, [0.0] * lanes)
@@ -160,7 +163,7 @@ class Code:
     # flow
 
     @contextmanager
-    def loop(self, start: Number, stop: Number, step: int = 1, carried: Sequence[Value] = ()) -> Iterator[Loop]:
+    def loop(self, start: Number, stop: Number, step: Count = 1, carried: Sequence[Value] = ()) -> Iterator[Loop]:
         """`for index in range(start, stop, step)`, carrying values from turn to turn."""
         builder, start, stop = self.builder, self.int(start), self.int(stop)
         before = builder.block

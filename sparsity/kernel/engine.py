@@ -40,7 +40,7 @@ class Tokens(NamedTuple):
     """What goes in or comes out: fp32, contiguous, one row for each token."""
 
     address: int
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple can count as well, which nobody asks of this one
     features: int
 
     def part(self, first: int, count: int) -> Tokens:

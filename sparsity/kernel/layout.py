@@ -165,7 +165,8 @@ def _by_block(mask: NDArray[np.bool_], block_rows: int) -> NDArray[np.bool_]:
     if block_rows == 1:
         return mask
     padded = np.pad(mask, ((0, -len(mask) % block_rows), (0, 0)))
-    return padded.reshape(-1, block_rows, mask.shape[1]).any(1)
+    found: NDArray[np.bool_] = np.logical_or.reduce(padded.reshape(-1, block_rows, mask.shape[1]), axis=1)
+    return found
 
 
 def _counts(kept: NDArray[np.int64], shape: Geometry) -> NDArray[np.int64]:
