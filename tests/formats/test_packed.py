@@ -43,7 +43,7 @@ def logits(model: Any) -> torch.Tensor:
     return found
 
 
-def of_kind(model: nn.Module, kind: type[nn.Module]) -> list[nn.Module]:
+def of_kind(model: nn.Module, kind: type[nn.Module]) -> list[Any]:
     return [module for module in model.modules() if isinstance(module, kind)]
 
 
@@ -54,7 +54,7 @@ def feed_forward_parts(model: Any) -> list[tuple[nn.Module, nn.Module, nn.Module
         part = (architecture_for(model.config).stacks or ())[block.stack].feed_forward
         paths = (part.up[0], part.activation, part.down)
         parts.append(tuple(model.get_submodule(f"{block.name}.{path}") for path in paths))
-    return parts  # type: ignore[return-value]  # three of them
+    return parts
 
 
 def test_every_described_family_is_in_one_of_the_lists() -> None:
@@ -73,7 +73,7 @@ def test_equals_the_masked_dense_model(family: str, pattern: str, sparsity: floa
 def test_every_prunable_layer_holds_its_weight_and_no_dense_one_is_left(family: str) -> None:
     pruned = pruned_by(family)
     model = in_format(pruned, "packed")
-    packed: dict[str, Any] = {module.layer_name: module for module in of_kind(model, PackedLinear)}  # type: ignore[attr-defined,misc]  # all are PackedLinear
+    packed = {module.layer_name: module for module in of_kind(model, PackedLinear)}
     assert packed.keys() == {layer.name for layer in pruned.layers}
     for layer, mask in zip(pruned.layers, pruned.masks, strict=True):
         module = packed[layer.name]
@@ -115,7 +115,7 @@ def test_a_gate_applies_the_activation_where_it_stores(family: str) -> None:
     ],
 )
 def test_an_activation_that_the_kernel_does_not_know_leaves_the_parts_apart(
-    family: str, changes: dict[str, str]
+    family: str, changes: dict[str, Any]
 ) -> None:
     pruned = pruned_by(family, **changes)
     model = in_format(pruned, "packed")

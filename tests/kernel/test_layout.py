@@ -46,7 +46,7 @@ def test_a_small_weight_lies_as_the_module_says() -> None:
     weight[0, [0, 5]] = 1, 2
     weight[1, 7] = 3
     weight[2, 128] = 4
-    packed = layout.pack(weight, weight != 0, np.float32([0.5, -0.5, 0.25]))
+    packed = layout.pack(weight, weight != 0, np.array([0.5, -0.5, 0.25], np.float32))
     sizes, (starts, lengths, order, columns, values, bias) = sections(packed)
     assert sizes == [3, 130, 1, 8, 128]  # rows, columns, block rows, panel rows, panel columns
     assert starts[:2].tolist() == [0, 2]

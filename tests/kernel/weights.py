@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,7 @@ BUILDS = tuple(builds())
 """That this processor runs, the best first."""
 TILES = (1, 4, 8, 16, 32, 64)
 """Numbers of tokens of which each fills a tile of its own."""
-FUNCTIONS = {
+FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "none": lambda x: x,
     "gelu": nn.functional.gelu,
     "gelu_tanh": lambda x: nn.functional.gelu(x, approximate="tanh"),
