@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from sparsity import limits
-from sparsity.bench import forward_of
+from sparsity import limits, workload
 from sparsity.errors import Refused
 from sparsity.execution import in_format
 from sparsity.formats import FORMATS
@@ -26,7 +25,7 @@ from sparsity.limits import (
     unpruned,
     without_layers,
 )
-from sparsity.measure import dispatch, flops, memory, roofline
+from sparsity.measure import dispatch, flops, latency, memory, roofline
 from sparsity.models.architecture import prunable_layers
 from sparsity.prune import PrunedModel, Recipe, prune, workspace
 from sparsity.record import Latency, Products, Read, Roofline
@@ -39,7 +38,7 @@ LATENCY = Latency(0.010, 0.009, 0.011, 20, "same")
 
 
 def forward(model: Any) -> Callable[[], object]:
-    return forward_of(model, WORKLOAD)
+    return workload.call(workload.parse(WORKLOAD), model)
 
 
 def measured(model: Any) -> Unpruned:
@@ -61,6 +60,21 @@ def test_every_prunable_layer_is_counted_with_the_tokens_that_it_reads(family: s
     assert found.flops == flops.flops(forward(model))
     assert found.ceiling > 0
     assert [len(module._forward_pre_hooks) for module in model.modules()] == hooks
+
+
+def test_the_ceiling_is_how_much_faster_the_model_is_with_its_layers_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny.model("gpt2")
+    asked: list[Any] = []
+
+    def brief_ratio(*given: Any) -> float:
+        asked.extend(given)
+        return 0.25
+
+    monkeypatch.setattr(latency, "brief_ratio", brief_ratio)
+    assert unpruned(model, forward, "cpu", 2.0).ceiling == 4.0
+    free, whole, budget = asked
+    assert flops.flops(free) < flops.flops(whole) == flops.flops(forward(model))
+    assert budget == limits.SHARE * 2.0
 
 
 def test_an_encoder_and_its_decoder_read_tokens_of_their_own() -> None:
@@ -160,7 +174,7 @@ def test_sparse_layers_that_run_as_one_are_read_with_it() -> None:
     layers = sparse_layers(executed).values()
     inside = sum(sum(memory.own_storages(layer).values()) for layer in layers)
     others = tiny.model("bert")
-    own = sum(layer.weight.nbytes + layer.module.bias.nbytes for layer in prunable_layers(others))  # type: ignore[union-attr,operator]  # BERT's have one
+    own = sum(sum(memory.own_storages(layer.module).values()) for layer in prunable_layers(others))
     assert read(executed) == read(others) - own + inside
 
 
@@ -187,9 +201,18 @@ def test_where_bytes_take_longer_than_operations_they_bound_the_time() -> None:
 
 def test_machine_and_unpruned_model_are_measured_once_and_within_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
-    monkeypatch.setattr(roofline, "peak", lambda *given: asked.append(given) or 1e9)
-    monkeypatch.setattr(roofline, "reads", lambda *given: asked.append(given) or [Read(1, 1e9)])
-    monkeypatch.setattr(limits, "unpruned", lambda model, *rest: asked.append(model) or model)
+
+    def stand_in(found: Any, first: bool = False) -> Callable[..., Any]:
+        def answer(*given: Any) -> Any:
+            asked.append(given[0] if first else given)
+            return found
+
+        return answer
+
+    of = Unpruned(1, {}, {}, Products({}, {}), 1.0)
+    monkeypatch.setattr(roofline, "peak", stand_in(1e9))
+    monkeypatch.setattr(roofline, "reads", stand_in([Read(1, 1e9)]))
+    monkeypatch.setattr(limits, "unpruned", stand_in(of, first=True))
     for budget, most in ((0.4, 0.1), (100.0, limits.MOST_FOR_ROOFLINE)):
         asked.clear()
         found = Limits("cpu")
@@ -197,9 +220,9 @@ def test_machine_and_unpruned_model_are_measured_once_and_within_the_budget(monk
             assert found.roofline_in(dtype, budget).flops_per_second[dtype] == 1e9
         assert asked == [("cpu", most), ("float32", "cpu", most), ("bfloat16", "cpu", most)]
         asked.clear()
-        for model, workload in (("a", "1x8"), ("a", "1x8"), ("a", "2x8"), ("b", "1x8")):
+        for model, text in (("a", "1x8"), ("a", "1x8"), ("a", "2x8"), ("b", "1x8")):
             given: Any = model
-            assert found.unpruned_of((model, workload), given, forward, budget) == model
+            assert found.unpruned_of((model, text), given, forward, budget) is of
         assert asked == ["a", "a", "b"]
 
 
@@ -222,6 +245,24 @@ def test_a_layer_that_a_sparse_format_left_dense_multiplies_its_zeros() -> None:
     assert found.kept_flops == kept_flops(of, pruned) < found.flops
 
 
+@pytest.mark.parametrize("family", ["gpt2", "bart", "llama"])
+def test_a_generation_counts_every_token_and_reads_weights_once_for_each(family: str) -> None:
+    dense = tiny.model(family)
+
+    def generate(model: Any) -> Callable[[], object]:
+        return workload.call(workload.parse("2x4+3"), model)
+
+    of, pruned = unpruned(dense, generate, "cpu", 0.0), pruned_like(dense, "l1", 0.5)
+    decoder = [layer.name for layer in prunable_layers(dense) if family != "bart" or layer.tokens == "decoder"]
+    assert {of.calls[name] for name in decoder} == {3}
+    found = limits_of(of).beside(LATENCY, of, pruned, pruned.model, generate(pruned.model), 0.1)
+    assert found.kept_flops == kept_flops(of, pruned) < of.flops
+    assert found.read_bytes is not None
+    assert found.read_bytes > 2 * sum(layer.weight.nbytes for layer in prunable_layers(dense) if layer.name in decoder)
+    assert said_of(dense, stored(dense, honest), generate) is None
+    assert said_of(dense, stored(dense, dense_in_truth), generate) is not None
+
+
 class Stored(nn.Module):
     """A sparse layer, and how it multiplies in truth."""
 
@@ -229,7 +270,8 @@ class Stored(nn.Module):
 
     def __init__(self, layer: Any, product: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
-        self.dense, self.product, self.bias = layer.weight.clone(), product, layer.module.bias
+        self.dense: torch.Tensor = layer.weight.clone()
+        self.product, self.bias = product, layer.module.bias
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch calls its compressed layouts beta
             self.stored = self.dense.to_sparse_csr()
@@ -264,8 +306,8 @@ def stored(model: Any, product: Callable[..., torch.Tensor], which: slice = slic
     return result
 
 
-def said_of(dense: Any, executed: Any) -> str | None:
-    return unkept_promise(executed, dispatch.products(forward(executed)), measured(dense))
+def said_of(dense: Any, executed: Any, run: Callable[[Any], Callable[[], object]] = forward) -> str | None:
+    return unkept_promise(executed, dispatch.products(run(executed)), unpruned(dense, run, "cpu", 0.0))
 
 
 @BY_FAMILY
@@ -283,18 +325,18 @@ def test_who_promises_nothing_is_held_to_nothing() -> None:
     assert said_of(model, in_format(whole, "compact")) is None
 
 
-@pytest.mark.parametrize("workload", ["2x8", "1x1"])  # a single token takes other paths
+@pytest.mark.parametrize("text", ["2x8", "1x1"])  # a single token takes other paths
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_every_format_keeps_its_promise(family: str, name: str, workload: str) -> None:
+def test_every_format_keeps_its_promise(family: str, name: str, text: str) -> None:
     dense = tiny.model(family)
     pruned = pruned_like(dense, "l1", 0.5, "neurons" if name == "compact" else "unstructured")
     try:
         executed = in_format(pruned, name)
     except Refused as refusal:
         pytest.skip(str(refusal))
-    of = unpruned(dense, lambda model: forward_of(model, workload), "cpu", 0.0)
-    call = forward_of(executed, workload)
+    of = unpruned(dense, lambda model: workload.call(workload.parse(text), model), "cpu", 0.0)
+    call = workload.call(workload.parse(text), executed)
     found = limits_of(of).beside(LATENCY, of, pruned, executed, call, 0.1)
     assert found.products is not None
     assert unkept_promise(executed, found.products, of) is None

@@ -71,7 +71,8 @@ def operator(name: str) -> str:
 
 def _told(events: Iterable[Any], own: frozenset[str]) -> Products:
     """The products among the profiler's events."""
-    on_cpu, elsewhere = [], []
+    on_cpu: list[Any] = []
+    elsewhere: list[Any] = []
     for event in events:
         (on_cpu if event.device_type().name == "CPU" else elsewhere).append(event)
     found = list(_outermost(on_cpu, own))

@@ -29,7 +29,9 @@ def sparse(layout: str) -> torch.Tensor:
     """W in a sparse layout."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch calls its compressed layouts beta
-        return {"csr": W.to_sparse_csr, "bsr": lambda: W.to_sparse_bsr((4, 4)), "coo": W.to_sparse}[layout]()
+        made: Any = {"csr": W.to_sparse_csr, "bsr": lambda: W.to_sparse_bsr((4, 4)), "coo": W.to_sparse}[layout]
+        weight: torch.Tensor = made()
+        return weight
 
 
 DENSE: dict[str, tuple[str, Callable[[], object]]] = {

@@ -12,6 +12,7 @@ import torch
 
 from sparsity.measure import roofline
 from sparsity.measure.roofline import BUFFERS, REPEATS, SIZES, fastest
+from sparsity.record import Read
 
 
 @pytest.fixture
@@ -72,6 +73,12 @@ def test_this_machine_multiplies_in_the_dtype_that_is_asked_for(dtype: str, monk
     assert 1e6 < roofline.peak(dtype, "cpu", 0.02) < 1e15, "between a pocket calculator and a rack"
     shape = torch.Size([SIZES["cpu"][0]] * 2)
     assert (getattr(torch, dtype), shape, shape) in seen
+
+
+def test_the_size_that_does_most_in_a_second_is_the_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roofline, "fastest", lambda make, sizes, budget: {10: 2.0, 20: 1.0, 40: 10.0})
+    assert roofline.peak("float32", "cpu", 1.0) == 2 * 20**3
+    assert roofline.reads("cpu", 1.0) == [Read(10, 5.0), Read(20, 20.0), Read(40, 4.0)]
 
 
 def test_this_machine_reads_buffers_from_small_to_large() -> None:
