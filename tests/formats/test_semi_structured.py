@@ -182,6 +182,15 @@ def test_transposed_layers_and_those_without_a_bias(family: str) -> None:
 
 
 @pytest.mark.usefixtures("on_cpu")
+def test_inputs_may_lie_in_memory_in_any_way() -> None:
+    pruned = pruned_by(**FITTING)
+    module: Any = converted(pruned).get_submodule(pruned.layers[0].name)
+    x = torch.linspace(-1, 1, 2 * 64 * 5).half().reshape(2, 64, 5).transpose(1, 2)
+    expected = torch.nn.functional.linear(x, pruned.layers[0].weight, module.bias)
+    assert relative_error(module(x), expected) < 5e-3
+
+
+@pytest.mark.usefixtures("on_cpu")
 def test_layers_that_do_not_fit_stay_dense_and_are_listed() -> None:
     pruned = pruned_by(hidden_size=64, intermediate_size=96)
     model = converted(pruned)
