@@ -8,13 +8,15 @@ a time: tests are ordered by model.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sparsity import execution, gather, prune, record, workload
+from sparsity import compiling, execution, gather, prune, record, workload
 from sparsity.errors import BadValue, Refused
 from sparsity.formats import AUTO
 from sparsity.limits import Limits
@@ -221,7 +223,7 @@ class Bench:
         key = (reference, text)
         if key not in self.dense_memory:
             model = self.subject(reference, self.main_task(reference)).loaded.model
-            peak = memory.peak_memory(self.call(model, text), self.options.device)
+            peak = memory.peak_memory(self.forward(model, text), self.options.device)
             self.dense_memory[key] = (memory.resident_bytes(model), peak.bytes)
         return self.dense_memory[key]
 
@@ -231,18 +233,21 @@ class Bench:
             return execution.in_format(pruned, name)
         if self.fastest[0] is not pruned:
             self.fastest = (pruned, {})
-        known = self.fastest[1]
-        if text not in known:
-            known[text] = execution.in_format(pruned, name, lambda model: self.call(model, text))
+        if text not in (known := self.fastest[1]):
+            known[text] = execution.in_format(pruned, name, functools.partial(self.call, text=text))
         return known[text]
 
     def call(self, model: PreTrainedModel, text: str) -> Callable[[], torch.Tensor]:
         """What runs the model on a workload such as "8x64", with its head or without, as the options say."""
         return workload.call(workload.parse(text), model, head=self.options.head == "full")
 
-    def forward(self, model: PreTrainedModel, text: str) -> Callable[[], object]:
-        """The same, and returns when the device is done."""
-        return latency.on_device(self.call(model, text), self.options.device)
+    def forward(self, model: PreTrainedModel, text: str, eager: bool = False) -> Call:
+        """The same, compiled where the options say so, and returns when the device is done."""
+        if self.options.compile and not eager:
+            call = compiling.call(workload.parse(text), model, head=self.options.head == "full")
+        else:
+            call = self.call(model, text)
+        return latency.on_device(call, self.options.device)
 
     def latency(
         self,
@@ -268,9 +273,10 @@ class Bench:
             floor = pair.ratio.floor
             self.noise.setdefault((subject.loaded.reference, text), []).append(floor)
         timed = latency.described(pair, floor, control)
-        key = (subject.loaded.reference, text)
-        measured = self.limits.unpruned_of(key, subject.loaded.model, lambda model: self.forward(model, text), budget)
-        return self.limits.beside(timed, measured, pruned, executed, own, budget)
+        eager = functools.partial(self.forward, text=text, eager=True)
+        measured = self.limits.unpruned_of((subject.loaded.reference, text), subject.loaded.model, eager, budget)
+        found = self.limits.beside(timed, measured, pruned, executed, eager(executed), budget)
+        return dataclasses.replace(found, ceiling=None) if self.options.compile else found  # that of eager models
 
     def noise_floor(self, subject: Subject, text: str, budget: float) -> float:
         """How far the subject's dense model seems to differ from its own copy on a workload, a fraction.

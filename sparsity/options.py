@@ -23,6 +23,8 @@ LEAST_DOCUMENTS = 20
 """With fewer, a standard error of accuracy is itself a guess."""
 HEADS = ("full", "none")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
+SWITCH = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
+"""What a switch may be in pytest.ini."""
 Value = str | float | int
 WHOLE = re.compile(r"[0-9]{1,9}")
 """What is read as a whole number; Python itself refuses to read thousands of digits, with an error of its own."""
@@ -91,8 +93,12 @@ class Options:
     """The neurons that stay in a block are rounded up to a multiple of it."""
     head: str = "full"
     """One of `HEADS`: whether latency and memory are of the whole model, or without its head."""
+    compile: bool = False
+    """Whether latency and memory are of models compiled by `torch.compile`, pruned and unpruned."""
     time_per_cell: float | None = None
     """Seconds for each latency; None: what the profile says."""
+    budget: float | None = None
+    """Seconds after which no cell is begun."""
 
 
 def parse(texts: Mapping[str, str]) -> Options:
@@ -115,7 +121,9 @@ def parse(texts: Mapping[str, str]) -> Options:
         calibration=_documents("calibration", texts.get("calibration") or "128"),
         multiple=_count("multiple", texts.get("multiple") or "1"),
         head=_one_of("head", HEADS)(texts.get("head") or "full"),
-        time_per_cell=_seconds(texts["time-per-cell"]) if texts.get("time-per-cell") else None,
+        compile=_switch("compile", texts.get("compile") or "no"),
+        time_per_cell=_seconds("time-per-cell", texts.get("time-per-cell")),
+        budget=_seconds("budget", texts.get("budget")),
     )
 
 
@@ -131,10 +139,18 @@ def _count(name: str, text: str) -> int:
     return int(text)
 
 
-def _seconds(text: str) -> float:
+def _seconds(name: str, text: str | None) -> float | None:
+    if not text:
+        return None
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text) or not float(text):
-        raise BadValue(f"time-per-cell {text!r} is not a number of seconds above 0, such as 2 or 0.5")
+        raise BadValue(f"{name} {text!r} is not a number of seconds above 0, such as 2 or 0.5")
     return float(text)
+
+
+def _switch(name: str, text: str) -> bool:
+    if text.lower() not in SWITCH:
+        raise UnknownName(name, text, SWITCH)
+    return SWITCH[text.lower()]
 
 
 def _documents(name: str, text: str) -> int:

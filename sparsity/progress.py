@@ -18,10 +18,16 @@ class Progress:
     clock: Callable[[], float] = time.monotonic
     done: int = 0
     first_done: float = 0.0
+    begun: float = field(init=False)
     told: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.told = self.clock()
+        self.begun = self.told = self.clock()
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began."""
+        return self.clock() - self.begun
 
     @property
     def left(self) -> int:

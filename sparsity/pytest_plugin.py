@@ -23,7 +23,7 @@ import pytest
 from sparsity import options, summary
 from sparsity.bench import Bench
 from sparsity.cells import RECORDER, STATE, Recorder, RunState, axes_of, one_line_errors, reason_of
-from sparsity.errors import SparsityError
+from sparsity.errors import Refused, SparsityError
 from sparsity.measure import machine, ratio
 from sparsity.models import hub
 from sparsity.progress import Progress
@@ -41,9 +41,13 @@ OPTIONS = {
     "calibration": "documents that methods which look at inputs or gradients see, even (128)",
     "multiple": "the neurons that stay in a block are rounded up to a multiple of it (1)",
     "head": "full, or none: forward passes end with the last hidden states, as the base model's do (full)",
+    "compile": "compile the models of latency and memory, pruned and unpruned, by torch.compile",
     "time-per-cell": "seconds for each latency; the profile's unless given",
+    "budget": "seconds after which no cell is begun any more; what is left is skipped",
 } | {name: f"comma list: {axis.help}" for name, axis in options.AXES.items()}
 """Each option with its help."""
+SWITCHES = ("compile",)
+"""Options that take no value on the command line."""
 SHOWN_BY_PYTEST_BENCHMARK = (
     "benchmark_compare",
     "benchmark_compare_fail",
@@ -63,7 +67,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Every option is also a key of pytest.ini with the prefix `sparsity_`."""
     group = parser.getgroup("sparsity", "benchmarks of pruned transformers")
     for name, text in OPTIONS.items():
-        group.addoption(f"--{name}", dest=_key(name), help=text)
+        kind: dict[str, Any] = {"action": "store_const", "const": "yes"} if name in SWITCHES else {}
+        group.addoption(f"--{name}", dest=_key(name), help=text, **kind)
         parser.addini(_key(name), text)
 
 
@@ -155,8 +160,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
-    """Errors of ours inside a fixture of a cell are one line."""
+    """Errors of ours inside a fixture of a cell are one line; no cell is begun once the budget is spent."""
+    state = item.config.stash[STATE]
     with one_line_errors(item):
+        budget = state.options.budget
+        if budget is not None and state.progress is not None and state.progress.seconds > budget and axes_of(item):
+            raise Refused(f"the run's budget of {budget:g} s was spent; --budget gives it more")
         return (yield)
 
 
@@ -265,6 +274,7 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_
     settings = state.options
     fingerprint = machine.fingerprint(settings.device, settings.dtype, state.bench.threads())
     fingerprint |= {"calibration documents": settings.calibration, "multiple": settings.multiple, "head": settings.head}
+    fingerprint["compile"] = settings.compile
     floor = max((floors[-1] for floors in state.bench.noise.values()), default=None)
     noisy = None if floor is None else floor > ratio.NOISY
     run = RunPart(

@@ -19,6 +19,7 @@ from sparsity.formats.protocol import LayerWise
 from sparsity.models.architecture import PrunableLayer
 from sparsity.prune import PrunedModel, Recipe, prune
 from sparsity.sparse_storage import sparse_layers
+from sparsity.units import units_of
 from tests import tiny
 from tests.models.tiny import refusal
 from tests.test_units import undescribed
@@ -83,7 +84,8 @@ def slow_dense(monkeypatch: pytest.MonkeyPatch) -> Callable[[PrunedModel], None]
 def linear(layer: PrunableLayer, mask: torch.Tensor) -> nn.Module:
     """The same layer as another module, without the hooks of the first."""
     del mask
-    made = nn.Linear(*reversed(layer.weight.shape), bias=layer.module.bias is not None)
+    outputs, inputs = layer.weight.shape
+    made = nn.Linear(inputs, outputs, bias=layer.module.bias is not None)
     made.weight, made.bias = nn.Parameter(layer.weight), layer.module.bias  # type: ignore[assignment]  # as nn.Module types attributes
     return made.requires_grad_(False)
 
@@ -100,9 +102,7 @@ def test_computes_what_the_masked_dense_model_computes(family: str, recipe: str)
 def test_any_format_for_any_part_computes_what_dense_computes(family: str) -> None:
     pruned = prune(tiny.model(family), RECIPES["single weights"])
     expected = run(pruned.model)()
-    from sparsity.units import units_of
-
-    formats = {}
+    formats: dict[str, str] = {}
     for i, unit in enumerate(units_of(pruned.model, pruned.layers)):
         formats |= {pruned.layers[place].name: ("packed", "csr", "dense", "bsr")[i % 4] for place in unit.layers}
     model = composed(pruned.model, pruned.layers, pruned.masks, formats)
@@ -286,8 +286,13 @@ def test_where_groups_were_removed_the_choice_is_between_dense_and_compact(
 
 def test_a_generation_is_measured_by_its_tokens_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[torch.Size] = []
-    part = auto._Search.part
-    monkeypatch.setattr(auto._Search, "part", lambda self, function, x: seen.append(x.shape) or part(self, function, x))
+    real = auto._Search.part
+
+    def part(self: Any, function: Any, x: torch.Tensor) -> Any:
+        seen.append(x.shape)
+        return real(self, function, x)
+
+    monkeypatch.setattr(auto._Search, "part", part)
     pruned = prune(tiny.model("gpt2"), RECIPES["single weights"])
     generation = workload.parse("2x5+3")
     in_format(pruned, "auto", lambda model: workload.call(generation, model))

@@ -17,7 +17,7 @@ LEVELS: dict[str, int] = {
     "methods": 2, "groups": 2, "watch": 2, "gather": 3, "workload": 2, "blueprint": 2, "distribution": 2, "units": 2,
     "sparse_storage": 2, "shrink": 3, "elements": 4, "grouped": 4,
     "formats": 4, "rebuild": 4, "limits": 5, "prune": 5, "train_embedded": 5,
-    "auto": 5, "execution": 6, "saving": 7,
+    "auto": 5, "compiling": 5, "execution": 6, "saving": 7,
     "options": 7, "bench": 7, "summary": 7, "progress": 7, "pytest_memory": 7, "cells": 7,
     "pytest_plugin": 8, "doctor": 8, "capabilities": 8,
 }  # fmt: skip

@@ -15,13 +15,16 @@ from sparsity.methods import METHODS
 from sparsity.pytest_plugin import OPTIONS
 from sparsity.tasks import quality
 
-SETTINGS = ("profile", "dtype", "device", "threads", "documents", "calibration", "multiple", "head", "time-per-cell")
+SETTINGS = (
+    *("profile", "dtype", "device", "threads", "documents", "calibration", "multiple", "head"),
+    *("compile", "time-per-cell", "budget"),
+)
 """The options that are no axis."""
 
 
 def test_nothing_set_leaves_every_axis_to_the_profile() -> None:
     parsed = options.parse({})
-    assert parsed == options.Options("default", {}, "float32", "cpu", None, 1000, 128, 1, "full", None)
+    assert parsed == options.Options("default", {}, "float32", "cpu", None, 1000, 128, 1, "full", False, None, None)
     assert options.parse(dict.fromkeys([*options.AXES, *SETTINGS], "")) == parsed
 
 
@@ -86,10 +89,20 @@ def test_settings_that_are_no_axis() -> None:
         "calibration": "64",
         "multiple": "16",
         "head": "none",
+        "compile": "yes",
         "time-per-cell": "2.5",
+        "budget": "180",
     }
     assert texts.keys() == set(SETTINGS)
-    assert options.parse(texts) == options.Options("smoke", {}, "bfloat16", "cuda:1", 4, 20, 64, 16, "none", 2.5)
+    expected = options.Options("smoke", {}, "bfloat16", "cuda:1", 4, 20, 64, 16, "none", True, 2.5, 180.0)
+    assert options.parse(texts) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"), [("yes", True), ("True", True), ("on", True), ("no", False), ("off", False)]
+)
+def test_a_switch_is_on_or_off(text: str, meant: bool) -> None:
+    assert options.parse({"compile": text}).compile is meant
 
 
 @pytest.mark.parametrize(
@@ -98,6 +111,7 @@ def test_settings_that_are_no_axis() -> None:
         ("methods", "randm", METHODS, "random"),
         ("methods", "XXXX", METHODS, None),
         ("head", "non", options.HEADS, "none"),
+        ("compile", "maybe", options.SWITCH, None),
         ("patterns", "unstructred", pattern.EXAMPLES, "unstructured"),
         ("patterns", "neuron", pattern.EXAMPLES, "neurons"),
         ("patterns", "2-4", pattern.EXAMPLES, "2:4"),
@@ -132,6 +146,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones_and_the_nearest(
         *(("calibration", text) for text in ("0", "21", "18", "-2", "all", "9" * 5000)),
         *(("multiple", text) for text in ("0", "-8", "2.0", "eight", "9" * 5000)),
         *(("time-per-cell", text) for text in ("0", "0.0", "-1", "1e3", "nan", "2s", ".5", "9" * 5000)),
+        *(("budget", text) for text in ("0", "-1", "3 min", "9" * 5000)),
         *(("device", text) for text in ("cuda:", "cuda:x", "cpu:cuda", "CUDA", "cuda:-1", "cuda:" + "9" * 5000)),
         *((name, ",") for name in options.AXES),
         *((name, " , ,") for name in options.AXES),

@@ -40,6 +40,14 @@ def test_a_quick_run_says_nothing() -> None:
     assert [run.advance("a") for _ in range(3)] == [None] * 3
 
 
+def test_it_knows_since_when_it_runs() -> None:
+    clock = Clock()
+    run = Progress(total=3, clock=clock)
+    clock.now += 12.5
+    run.advance("a")
+    assert run.seconds == 12.5
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (3725.0, "62 min 05 s")]
 )

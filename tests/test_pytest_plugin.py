@@ -259,6 +259,7 @@ def test_sees(pytestconfig):
     options = run_options(pytestconfig)
     print("sees:", options.profile, sorted(options.axes.items()), options.threads, options.documents)
     print("calibrates:", options.calibration, options.multiple)
+    print("compiles:", options.compile)
 """
 
 
@@ -285,6 +286,39 @@ def test_calibration_and_multiple_come_from_both_as_well(
     pytester.makeini(f"[pytest]\n{ini}")
     lines = run(*arguments, "-s", test_sees=SEES).outlines
     assert [line for line in lines if "calibrates:" in line] == [f"calibrates: {expected}"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ini", "expected"),
+    [([], "", False), (["--compile"], "sparsity_compile = no", True), ([], "sparsity_compile = yes", True)],
+)
+def test_compile_is_a_switch(
+    pytester: pytest.Pytester, run: Callable[..., pytest.RunResult], arguments: list[str], ini: str, expected: bool
+) -> None:
+    pytester.makeini(f"[pytest]\n{ini}")
+    lines = run(*arguments, "-s", test_sees=SEES).outlines
+    assert [line for line in lines if "compiles:" in line] == [f"compiles: {expected}"]
+
+
+SPENDS = """
+import time
+import pytest
+
+@pytest.mark.parametrize("model", ["bert", "gpt2", "bart"])
+def test_spends(benchmark, record, model):
+    benchmark.pedantic(time.sleep, args=(0.2,), rounds=1)
+
+def test_that_is_no_cell():
+    pass
+"""
+
+
+def test_no_cell_is_begun_once_the_budget_is_spent(run: Callable[..., pytest.RunResult]) -> None:
+    result = run("--budget=0.1", "-rs", "--benchmark-json=run.json", test_spends=SPENDS)
+    result.assert_outcomes(passed=2, skipped=2)
+    assert "2 not measured: the run's budget of 0.1 s was spent; --budget gives it more" in result.outlines
+    assert strictly(Path("run.json"))["sparsity"]["fingerprint"]["compile"] is False
+    run("--budget=100", test_spends=SPENDS).assert_outcomes(passed=4)
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 import torch
 
-from sparsity.models import architecture
 from sparsity.models.architecture import prunable_layers
+from sparsity.models.families import ARCHITECTURES
 from sparsity.units import Unit, alike, units_of
 from tests import tiny
 
 
 def undescribed(family: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A model of a family whose description is taken away."""
-    others = {name: each for name, each in architecture.ARCHITECTURES.items() if name != family}
-    monkeypatch.setattr(architecture, "ARCHITECTURES", others)
+    others = {name: each for name, each in ARCHITECTURES.items() if name != family}
+    monkeypatch.setattr("sparsity.models.architecture.ARCHITECTURES", others)
     return tiny.model(family)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
-from sparsity.measure import duet, race
+from sparsity.measure import race
 
 
 class Clock:
@@ -16,8 +17,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
         self.called: list[str] = []
-        for module in (race.time, duet.time):
-            monkeypatch.setattr(module, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
 
     def arm(self, name: str, *seconds: float) -> Callable[[], None]:
         """Takes each of these times in turn, then the last again and again."""
