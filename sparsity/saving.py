@@ -7,7 +7,8 @@ themselves are dense, so that others can read them.
 
 Of a model in a sparse format the weights are in `sparse.safetensors` instead, without their zeros
 (`sparsity.sparse_storage` has the layout), and the configuration holds under `sparse` its format and
-the pattern of its zeros. transformers does not find weights there: it would take random ones.
+the pattern of its zeros. transformers does not find weights there: it would take random ones. What has
+no such layers (`bf16`, `fused`) is saved as the dense model that it is.
 
 Refuses, each in one line: a model in the `masked` format, a folder whose weights are not those of its
 configuration, a class that is not transformers' own, shapes that cannot be, a format that cannot run here.
@@ -16,18 +17,19 @@ configuration, a class that is not transformers' own, shapes that cannot be, a f
 from __future__ import annotations
 
 import copy
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from sparsity.errors import BadValue, ModelNotLoaded, Refused, UnknownName
 from sparsity.execution import converted
-from sparsity.formats import FORMATS
+from sparsity.formats import AUTO, FORMATS
 from sparsity.measure.memory import file_bytes
 from sparsity.models.architecture import prunable_layers
 from sparsity.models.checkpoint import INDEX, SPARSE, WEIGHTS, one_line
 from sparsity.prune import PrunedModel
 from sparsity.rebuild import Rebuilt, rebuild
-from sparsity.sparse_storage import KEY, fits, packed, sparse_layers, stored, unpacked
+from sparsity.sparse_storage import KEY, Recorded, fits, packed, sparse_layers, stored, unpacked
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +40,8 @@ if TYPE_CHECKING:
 MASKS = "masks.safetensors"
 METADATA = {"format": "pt"}
 """Of every file of weights, as transformers writes it."""
-DENSE = 'sparsity.load(folder, format="dense") gives the dense model'
+DENSE = "dense"
+WAY = 'sparsity.load(folder, format="dense") gives the dense model'
 
 
 def save(model: PreTrainedModel | PrunedModel, folder: str | Path) -> None:
@@ -109,23 +112,24 @@ def load(folder: str | Path, format: str | None = None, device: str = "cpu") -> 
     Args:
         folder: that `save` wrote.
         format: of a model that was saved in a sparse format, the one to have it in: "dense", with zeros, or
-            another that can run the pattern of its zeros. When not given, the one it was saved in.
+            another that can run the pattern of its zeros. When not given, what it was saved in; of several
+            formats (`auto`) each layer in its own.
         device: where it will run.
 
     Raises `ModelNotLoaded` for a folder that holds no such model, saying what is wrong, `Refused` for a
     format that cannot run here, `UnknownName` for one that does not exist, `BadValue` for such a device.
     """
-    if format is not None and format not in FORMATS:
-        raise UnknownName("format", format, FORMATS)
+    if format not in (None, AUTO, *FORMATS):
+        raise UnknownName("format", str(format), (*FORMATS, AUTO))
     read = rebuild(folder)
     try:
-        model = cast("PreTrainedModel", read.model.to(device))  # type: ignore[arg-type]  # torch takes names of devices
+        model: PreTrainedModel = read.model.eval().requires_grad_(False).to(device)
     except Exception as error:
         raise BadValue(f"device {device!r} is not here: {one_line(error)}") from None
     if read.sparse is not None:
-        if (name := format or read.sparse.format) != "dense":
+        if (name := format or read.sparse.format) != DENSE:
             model = _in_format(str(folder), model, read, name)
-    elif format not in (None, "dense"):
+    elif format not in (None, DENSE):
         raise Refused(f"{folder} was not saved in a sparse format; prune it, and sparsity.execution.in_format converts")
     return model.eval().requires_grad_(False)  # type: ignore[no-any-return]  # transformers leaves it untyped
 
@@ -158,25 +162,40 @@ def stored_masks(folder: str | Path) -> dict[str, torch.Tensor]:
 def _in_format(where: str, model: PreTrainedModel, read: Rebuilt, name: str) -> PreTrainedModel:
     """The dense model brought into a format; holds it to the weights of the file."""
     assert read.sparse is not None  # the caller has looked
-    if name not in FORMATS:
-        known = ", ".join(FORMATS)
-        raise ModelNotLoaded(f"{where}: config.json names the format {name!r}, known are {known}; {DENSE}")
     layers = prunable_layers(model)
-    masks = [read.masks[layer.name].to(model.device) for layer in layers]
+    formats = _formats(where, read.sparse, [layer.name for layer in layers], name)
+    pattern, result = read.sparse.pattern, model
     try:
-        result = converted(model, layers, masks, read.sparse.pattern, name)
+        for each in dict.fromkeys(formats.values()):
+            some = [layer for layer in layers if formats[layer.name] == each]
+            masks = [read.masks[layer.name].to(model.device) for layer in some]
+            result = result if each == DENSE else converted(result, some, masks, pattern, each)
         found = sparse_layers(result)
         wrong = [layer.name for layer in layers if layer.name in found and not _holds(found[layer.name], layer.weight)]
     except Refused as error:
-        raise Refused(f"{where}: format {name} cannot run here: {error}; {DENSE}") from None
+        raise Refused(f"{where}: format {name} cannot run here: {error}; {WAY}") from None
     except Exception as error:  # whatever zeros from elsewhere may lead to
-        raise ModelNotLoaded(f"{where}: its weights do not go into format {name}: {one_line(error)}; {DENSE}") from None
+        raise ModelNotLoaded(f"{where}: its weights do not go into format {name}: {one_line(error)}; {WAY}") from None
     if wrong:
-        raise ModelNotLoaded(
-            f"{where}: the zeros of {wrong[0]} are not those of pattern {read.sparse.pattern!r}, which format {name} "
-            f"relies on; {DENSE}"
-        )
+        zeros = f"the zeros of {wrong[0]} are not those of pattern {pattern!r}"
+        raise ModelNotLoaded(f"{where}: {zeros}, which format {name} relies on; {WAY}")
+    if found and read.sparse.formats and name == read.sparse.format:  # each of the several has said its own
+        setattr(result.config, KEY, asdict(read.sparse))
     return result
+
+
+def _formats(where: str, sparse: Recorded, layers: list[str], name: str) -> dict[str, str]:
+    """The format of each layer: the same one, or what the configuration says where that is of several."""
+    formats = sparse.formats if name == sparse.format and sparse.formats else dict.fromkeys(layers, name)
+    if formats.keys() != set(layers):
+        layer = min(formats.keys() ^ set(layers))
+        raise ModelNotLoaded(
+            f"{where}: config.json names formats of other layers than the model's, as of {layer!r}; {WAY}"
+        )
+    if unknown := sorted(set(formats.values()) - FORMATS.keys()):
+        known = ", ".join(FORMATS)
+        raise ModelNotLoaded(f"{where}: there is no format {unknown[0]!r} to load it in, known are {known}; {WAY}")
+    return {layer: formats[layer] for layer in layers}
 
 
 def _holds(layer: torch.nn.Module, weight: torch.Tensor) -> bool:

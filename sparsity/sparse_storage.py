@@ -17,7 +17,7 @@ have, two modules for one layer.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from sparsity.errors import ModelNotLoaded, Refused
@@ -40,16 +40,21 @@ class Recorded:
 
     format: str
     pattern: str
+    formats: dict[str, str] = field(default_factory=dict)
+    """Of each prunable layer, where they are of several."""
 
 
 def recorded(where: str, found: Any) -> Recorded | None:
     """What a configuration holds under `KEY`, if anything."""
     if found is None:
         return None
-    name, pattern = (found.get(key) if isinstance(found, dict) else None for key in ("format", "pattern"))
+    said = found if isinstance(found, dict) else {}
+    name, pattern, formats = said.get("format"), said.get("pattern"), said.get("formats", {})
     if not isinstance(name, str) or not isinstance(pattern, str):
         raise ModelNotLoaded(f"{where}: config.json holds no format and pattern under {KEY!r}")
-    return Recorded(name, pattern)
+    if not isinstance(formats, dict) or not all(isinstance(each, str) for each in formats.values()):
+        raise ModelNotLoaded(f"{where}: config.json holds no formats of layers under {KEY!r}")
+    return Recorded(name, pattern, formats)
 
 
 def sparse_layers(model: nn.Module) -> dict[str, nn.Module]:

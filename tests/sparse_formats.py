@@ -49,7 +49,7 @@ class BothInOne(nn.Module):
         return y
 
 
-class Fused:
+class Joined:
     """Each block's feed-forward layers in one module, of which one is registered at its old place too."""
 
     def unsupported(self, pattern: object, dtype: str, device: str) -> str | None:

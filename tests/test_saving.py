@@ -17,6 +17,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import sparsity
+from sparsity import auto
 from sparsity.bypass import is_bypassed
 from sparsity.errors import BadValue, ModelNotLoaded, Refused, UnknownName
 from sparsity.execution import in_format, relative_error
@@ -669,7 +670,7 @@ def test_every_sparse_format_comes_back(
         assert prunable / (prunable - saved) > 4
 
 
-STAND_INS = {"kept": sparse_formats.KEPT, "half": sparse_formats.Half(), "fused": sparse_formats.Fused()}
+STAND_INS = {"kept": sparse_formats.KEPT, "half": sparse_formats.Half(), "joined": sparse_formats.Joined()}
 
 
 @pytest.fixture(autouse=True)
@@ -679,7 +680,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "name"), [*((family, "kept") for family in tiny.DESCRIBED), ("gpt2", "half"), ("bert", "fused")]
+    ("family", "name"), [*((family, "kept") for family in tiny.DESCRIBED), ("gpt2", "half"), ("bert", "joined")]
 )
 def test_a_model_of_sparse_layers_comes_back_sparse_and_dense(family: str, name: str, tmp_path: Path) -> None:
     pruned = pruned_by(family, Recipe("l1", 0.7))
@@ -745,7 +746,7 @@ def test_a_compact_model_with_sparse_layers_comes_back(tmp_path: Path) -> None:
 def test_another_sparse_format_reads_the_same_folder(tmp_path: Path) -> None:
     pruned = pruned_by("bert", Recipe("l1", 0.7))
     sparsity.save(in_format(pruned, "kept"), tmp_path)
-    assert_same_sparse(sparsity.load(tmp_path, format="fused"), in_format(pruned, "fused"))
+    assert_same_sparse(sparsity.load(tmp_path, format="joined"), in_format(pruned, "joined"))
 
 
 def test_a_sparse_model_that_was_loaded_is_saved_the_same(tmp_path: Path) -> None:
@@ -799,7 +800,7 @@ def edit_sparse(folder: Path, edit: Callable[[dict[str, torch.Tensor]], object])
 WAY = 'sparsity.load(folder, format="dense") gives the dense model'
 
 
-@pytest.mark.parametrize("needed", ["kept", "fused"])
+@pytest.mark.parametrize("needed", ["kept", "joined"])
 def test_a_format_that_cannot_run_here_is_refused_with_the_way_to_the_dense_model(
     needed: str, sparse_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -826,15 +827,90 @@ def test_a_format_that_fails_is_refused_in_one_line(
     assert message.endswith(f": no compiler; {WAY}")
 
 
-@pytest.mark.parametrize("name", ["nothing", "", "Kept", "kept ", "../kept"])
+@pytest.mark.parametrize("name", ["nothing", "", "Kept", "kept ", "../kept", "auto"])
 def test_a_format_that_is_not_known_is_refused_unless_the_dense_model_is_asked_for(
     name: str, sparse_folder: Path
 ) -> None:
     dense = sparsity.load(sparse_folder, format="dense")
     edit_json(sparse_folder / "config.json", sparse={"format": name, "pattern": "unstructured"})
     known = ", ".join(FORMATS)
-    assert not_loaded(sparse_folder) == f"config.json names the format {name!r}, known are {known}; {WAY}"
+    assert not_loaded(sparse_folder) == f"there is no format {name!r} to load it in, known are {known}; {WAY}"
     assert_same(sparsity.load(sparse_folder, format="dense"), dense)
+
+
+def in_several(pruned: PrunedModel) -> tuple[Any, dict[str, str]]:
+    """(a model as `auto` makes it, the formats of its layers)."""
+    names = ["half", "dense", "csr", "kept", "csr"]
+    formats = {layer.name: names[i % len(names)] for i, layer in enumerate(pruned.layers)}
+    model = auto.composed(pruned.model, pruned.layers, pruned.masks, formats)
+    model.config.sparse = {"format": "auto", "pattern": pruned.recipe.pattern, "formats": formats}
+    return model, formats
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_a_model_of_several_formats_comes_back_with_each_layer_in_its_own(family: str, tmp_path: Path) -> None:
+    pruned = pruned_by(family, Recipe("l1", 0.7))
+    model, _ = in_several(pruned)
+    sparsity.save(model, tmp_path)
+    assert (tmp_path / "sparse.safetensors").stat().st_size == disk_bytes(model)
+    assert_same_sparse(sparsity.load(tmp_path), model)
+    assert_same_sparse(sparsity.load(tmp_path, format="auto"), model)
+    assert_same_sparse(sparsity.load(tmp_path, format="kept"), in_format(pruned, "kept"))
+    assert_same(sparsity.load(tmp_path, format="dense"), pruned.model)
+
+
+def test_what_auto_chose_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pruned = pruned_by("bert", Recipe("l1", 0.7))
+    names = [layer.name for layer in pruned.layers]
+    monkeypatch.setattr(auto._Search, "choose", lambda *_: dict.fromkeys(names, "csr") | {names[0]: "dense"})
+    monkeypatch.setattr(auto._Search, "pays", lambda *_: True)
+    model = in_format(pruned, "auto", lambda model: lambda: logits(model))
+    assert len(sparse_layers(model)) == len(names) - 1
+    sparsity.save(model, tmp_path)
+    assert_same_sparse(sparsity.load(tmp_path), model)
+
+
+@pytest.mark.parametrize(
+    ("edit", "expected"),
+    [
+        (
+            lambda formats: formats.pop(LAYER),
+            f"config.json names formats of other layers than the model's, as of {LAYER!r}",
+        ),
+        (
+            lambda formats: formats.update(pooler="csr"),
+            "config.json names formats of other layers than the model's, as of 'pooler'",
+        ),
+        (lambda formats: formats.update({LAYER: "csc"}), "there is no format 'csc' to load it in, known are "),
+        (lambda formats: formats.update({LAYER: "auto"}), "there is no format 'auto' to load it in, known are "),
+        (lambda formats: formats.update({LAYER: "semi_structured"}), "format auto cannot run here: "),
+        (lambda formats: formats.update({LAYER: "compact"}), "format auto cannot run here: "),
+    ],
+)
+def test_formats_of_layers_that_cannot_be_are_refused(
+    edit: Callable[[dict[str, str]], object], expected: str, tmp_path: Path
+) -> None:
+    pruned = pruned_by("bert", Recipe("l1", 0.7))
+    model, formats = in_several(pruned)
+    sparsity.save(model, tmp_path)
+    edit(formats)
+    edit_json(tmp_path / "config.json", sparse=model.config.sparse | {"formats": formats})
+    kind = Refused if "cannot run" in expected else ModelNotLoaded
+    message = refusal(kind, lambda: sparsity.load(tmp_path))
+    assert message.startswith(f"{tmp_path}: {expected}")
+    assert message.endswith(f"; {WAY}")
+    assert_same(sparsity.load(tmp_path, format="dense"), pruned.model)
+
+
+@pytest.mark.parametrize("name", ["bf16", "fused"])
+def test_what_has_no_sparse_layers_is_saved_as_the_dense_model_that_it_is(name: str, tmp_path: Path) -> None:
+    pruned = pruned_by("gpt2", Recipe("l1", 0.7))
+    model = in_format(pruned, name)
+    sparsity.save(model, tmp_path)
+    loaded = sparsity.load(tmp_path)
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    assert all(same_bits(tensor, model.state_dict()[key]) for key, tensor in loaded.state_dict().items())
+    assert (tmp_path / "model.safetensors").stat().st_size == disk_bytes(model)
 
 
 @pytest.mark.parametrize("pattern", ["nothing", "", "9:4", "0x0", "2:4\n", "x" * 1000])

@@ -111,7 +111,7 @@ def test_the_file_holds_a_bit_for_each_weight_the_kept_values_and_the_rest_once(
     assert bits[0] == sum(int(bit) << i for i, bit in enumerate(mask[0, :8]))
 
 
-@pytest.mark.parametrize("stand_in", [sparse_formats.KEPT, sparse_formats.Half(), sparse_formats.Fused()])
+@pytest.mark.parametrize("stand_in", [sparse_formats.KEPT, sparse_formats.Half(), sparse_formats.Joined()])
 def test_sizes_alone_are_those_of_the_tensors(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     _, sparse = in_stand_in("bert", stand_in, monkeypatch, intermediate_size=31, hidden_size=15, num_attention_heads=3)
     real, sizes = stored(sparse), stored(sparse, sizes_alone=True)
@@ -120,8 +120,8 @@ def test_sizes_alone_are_those_of_the_tensors(stand_in: Any, monkeypatch: pytest
     assert all(sizes[name].is_meta for name in sizes if name.endswith((KEPT, VALUES)))
 
 
-def test_layers_inside_a_fused_module_are_found_by_the_name_they_carry(monkeypatch: pytest.MonkeyPatch) -> None:
-    pruned, sparse = in_stand_in("bert", sparse_formats.Fused(), monkeypatch)
+def test_layers_inside_a_joined_module_are_found_by_the_name_they_carry(monkeypatch: pytest.MonkeyPatch) -> None:
+    pruned, sparse = in_stand_in("bert", sparse_formats.Joined(), monkeypatch)
     assert sparse_layers(sparse).keys() == {layer.name for layer in pruned.layers}
     tensors, _ = whole("here", stored(sparse), pruned.layers)
     assert tensors.keys() == stored(pruned.model).keys()
@@ -215,6 +215,10 @@ def test_a_weight_both_sparse_and_dense_is_refused(monkeypatch: pytest.MonkeyPat
 def test_a_configuration_says_format_and_pattern_or_nothing() -> None:
     assert recorded("here", None) is None
     assert recorded("here", {"format": "csr", "pattern": "4x1"}) == Recorded("csr", "4x1")
+    formats = {"one": "csr", "other": "dense"}
+    assert recorded("here", {"format": "auto", "pattern": "4x1", "formats": formats}) == Recorded(
+        "auto", "4x1", formats
+    )
 
 
 @pytest.mark.parametrize(
@@ -226,3 +230,10 @@ def test_a_configuration_says_format_and_pattern_or_nothing() -> None:
 def test_a_configuration_that_says_half_of_it_is_refused(found: Any) -> None:
     message = refusal(ModelNotLoaded, lambda: recorded("here", found))
     assert message == "here: config.json holds no format and pattern under 'sparse'"
+
+
+@pytest.mark.parametrize("formats", [None, [], "csr", 3, {"layer": 3}, {"layer": None}, {"layer": ["csr"]}], ids=repr)
+def test_formats_of_layers_that_are_none_are_refused(formats: Any) -> None:
+    found = {"format": "auto", "pattern": "4x1", "formats": formats}
+    message = refusal(ModelNotLoaded, lambda: recorded("here", found))
+    assert message == "here: config.json holds no formats of layers under 'sparse'"
