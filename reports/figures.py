@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from reports import canvas, measures
 from reports.distributions import layer_dist, num_dist
+from reports.maps import break_even
 from reports.measures import Height, height, kinds_of_lines, of_kind
 from reports.run import Run
 from reports.series import DENSE_FORMATS, NOT_PRUNED, Line, models, references
@@ -46,6 +47,7 @@ def draw(run: Run) -> dict[str, Figure]:
             found[f"{files[model]}-layer-dist"] = layer_dist(model, records, provenance(run, [model]))
         found["required-memory"] = required_memory(records, footer)
         found["required-time"] = required_time(records, footer)
+        found["break-even"] = break_even(records, footer)
         found["perplexity"] = perplexity(records, footer)
         found["text-classification-accuracy"] = text_classification_accuracy(
             records, provenance(run, names, "accuracy")

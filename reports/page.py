@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from reports import study, tables
+from reports import break_even, study, tables
 from reports.findings import sentences
 from reports.measures import kinds_of_lines, ratio_of_time, total_bytes
 from reports.run import Run
@@ -92,6 +92,7 @@ def _all_tables(run: Run) -> list[str]:
     records = run.drawn
     sections = [
         ("Memory and time", tables.memory_and_time(records), _about_time(records)),
+        ("Break-even sparsity", break_even.table(records), break_even.ABOUT),
         ("Memory, part by part (MiB)", tables.memory_parts(records), ABOUT_PEAK),
         ("Perplexity", tables.perplexity(records), f"{ABOUT_QUALITY} {ABOUT_PERPLEXITY}"),
         ("Text classification accuracy", tables.accuracy(records), ABOUT_QUALITY),
