@@ -23,7 +23,7 @@ NAMES = ("model", "method", "pattern", "scope", "sparsity", "seed", "format", "w
 """The axes that a test may ask for by name."""
 CONTROL = "none"
 """The method of the dense control. Every grid has it, whatever methods are asked for."""
-UNPRUNED = ("bf16",)
+UNPRUNED = ("bf16", "fused")
 """Formats that the unpruned model alone is measured in: they cost the same whatever was pruned."""
 
 
@@ -48,9 +48,13 @@ class Grid:
 
 EMBEDDED = ("bert", "gpt2", "bart")
 ORIGINALS = ("google-bert/bert-base-uncased", "openai-community/gpt2", "facebook/bart-base")
+MAPPED = ("1x16", "1x64", "8x16", "8x64", "32x16", "32x64")
+"""Workloads of the map of break-even sparsities."""
 STUDY_SPARSITIES = (0.1, 0.5, 0.9, 0.95, 0.99)
 LOOKING = ("wanda", "sparsegpt", "taylor")
 """Methods that look at inputs or gradients, for single weights."""
+LADDER = ("dense", "masked", "bf16", "csr", "bsr", "packed", "auto")
+"""Formats for single weights, and what stands beside them."""
 GROUPS = ("neurons", "heads", "neurons+heads", "layers")
 EVERY_METHOD = tuple(name for name in METHODS if name != CONTROL)
 Grids = tuple[Grid, ...]
@@ -71,7 +75,11 @@ def _smoke() -> dict[str, Grids]:
     """CI: every benchmark, every method and every kind of pattern and scope, on a tiny grid."""
     base = Grid(EMBEDDED, sparsities=(0.9,), seeds=(0,), workloads=("2x16",))
     half = replace(base, sparsities=(0.5,))
-    performance = (base, replace(half, patterns=("neurons+heads",), formats=("compact",)))
+    performance = (
+        base,
+        replace(base, models=EMBEDDED[:1], formats=LADDER),
+        replace(half, patterns=("neurons+heads",), formats=("compact",)),
+    )
     quality = (
         replace(base, sparsities=(0.3, 0.5, 0.95)),
         replace(base, methods=("random",), sparsities=(0.5,), seeds=(0, 1, 2)),
@@ -93,7 +101,7 @@ def _default() -> dict[str, Grids]:
     base = Grid(EMBEDDED)
     smaller = replace(base, sparsities=(0.5,), formats=("compact",))
     performance = (
-        replace(base, sparsities=(0.1, 0.5, 0.9)),
+        replace(base, sparsities=(0.5, 0.9), formats=LADDER),
         replace(smaller, methods=("ziplm",), patterns=("neurons+heads",)),
         replace(smaller, methods=("shortgpt",), patterns=("layers",)),
     )
@@ -126,7 +134,7 @@ def _default() -> dict[str, Grids]:
 
 def _study() -> dict[str, Grids]:
     """The original study at full size, its own workload."""
-    base = Grid(ORIGINALS, sparsities=STUDY_SPARSITIES, workloads=("128x64",))
+    base = Grid(ORIGINALS, sparsities=STUDY_SPARSITIES, formats=LADDER, workloads=("128x64",))
     return _questions(base, (replace(base, scopes=("layer", "global")),), (base,), (base,))
 
 
@@ -137,11 +145,21 @@ def _full() -> dict[str, Grids]:
     groups = replace(base, methods=EVERY_METHOD, patterns=GROUPS, sparsities=(0.25, 0.5, 0.75))
     fixed = replace(base, methods=("l1", "random", *LOOKING), patterns=("2:4", "1:4", "4:8"))
     quality = (replace(elements, scopes=SCOPES), fixed, replace(groups, scopes=("layer", "global")))
+    every = replace(base, formats=("fused", *LADDER))
     performance = (
-        replace(base, scopes=("layer", "global")),
+        replace(every, workloads=MAPPED),
+        replace(every, scopes=("global",)),
+        replace(every, patterns=("2:4", "4x1")),
         replace(groups, methods=("l1",), formats=("dense", "compact")),
     )
     return _questions(base, quality, performance, quality)
+
+
+def _break_even() -> dict[str, Grids]:
+    """From which sparsity on each format pays, by batch and length; what tells most first, should the time run out."""
+    base = Grid(EMBEDDED[:1], formats=("packed", "csr", "bsr"), workloads=MAPPED)
+    telling = tuple(replace(base, sparsities=(sparsity,)) for sparsity in (0.7, 0.5, 0.9, 0.3, 0.8, 0.95))
+    return {question: telling if question == "latency" else () for question in _smoke()}
 
 
 PROFILES: dict[str, dict[str, Grids]] = {
@@ -149,11 +167,12 @@ PROFILES: dict[str, dict[str, Grids]] = {
     "default": _default(),
     "study": _study(),
     "full": _full(),
+    "break-even": _break_even(),
 }
 """For each question of a profile its grids; their union is what is measured."""
 
 
-TIME_PER_CELL = {"smoke": 0.6, "default": 2.0, "study": 20.0, "full": 5.0}
+TIME_PER_CELL = {"smoke": 0.4, "default": 1.2, "study": 20.0, "full": 5.0, "break-even": 0.5}
 """Seconds for each latency, by profile."""
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
 OPTIONS = {
-    "profile": "set of defaults: smoke, default, study, full",
+    "profile": "set of defaults: smoke, default, study, full, break-even",
     "dtype": f"of weights and activations: {', '.join(options.DTYPES)} (float32)",
     "device": "cpu or cuda (cpu)",
     "threads": "threads that torch computes with (physical cores)",

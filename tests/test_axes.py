@@ -12,7 +12,7 @@ from benchmarks.axes import Grid
 from sparsity import pattern as patterns
 from sparsity import prune
 from sparsity.errors import UnknownName
-from sparsity.formats import FORMATS
+from sparsity.formats import AUTO, FORMATS, NAMES
 from sparsity.methods import METHODS
 from sparsity.options import Options, parse
 
@@ -28,7 +28,7 @@ ASKED: dict[str, list[tuple[str, ...]]] = {
     "classification": [(*PRUNED, "task"), ACROSS, ("model", "task")],
 }
 """The axes that the tests of each question ask for."""
-EVERY_QUESTION = [(profile, question) for profile in axes.PROFILES for question in axes.PROFILES[profile]]
+EVERY_QUESTION = [(profile, name) for profile, found in axes.PROFILES.items() for name in found if found[name]]
 
 SMALL = Grid(
     models=("bert", "gpt2"),
@@ -295,12 +295,12 @@ def test_sparsities_are_those_of_all_grids_that_have_the_method_pattern_and_scop
 
 
 def test_a_profile_has_all_questions_and_known_values() -> None:
-    assert set(axes.PROFILES) == set(axes.TIME_PER_CELL) == {"smoke", "default", "study", "full"}
+    assert set(axes.PROFILES) == set(axes.TIME_PER_CELL) == {"smoke", "default", "study", "full", "break-even"}
     for questions in axes.PROFILES.values():
         assert set(questions) == set(ASKED)
         for grid in itertools.chain(*questions.values()):
             assert set(grid.methods) <= set(METHODS)
-            assert set(grid.formats) <= set(FORMATS)
+            assert set(grid.formats) <= set(NAMES)
             assert set(grid.scopes) <= set(prune.SCOPES)
             assert [str(patterns.parse(text)) for text in grid.patterns] == list(grid.patterns)
             assert all(0 < sparsity < 1 for sparsity in grid.sparsities)
@@ -322,7 +322,7 @@ def test_no_profile_asks_for_a_format_that_cannot_run_its_pattern(profile: str, 
     for grid in axes.PROFILES[profile][question] if "format" in ASKED[question][0] else ():
         reasons = [
             FORMATS[name].unsupported(patterns.parse(text), "float32", "cpu")
-            for name, text in itertools.product(grid.formats, grid.patterns)
+            for name, text in itertools.product(set(grid.formats) - {AUTO}, grid.patterns)
         ]
         assert reasons == [None] * len(reasons)
 
@@ -339,11 +339,9 @@ def test_every_method_pattern_and_scope_is_among_the_pruned_cells(profile: str) 
 @pytest.mark.parametrize("question", ASKED)
 def test_smoke_has_at_most_40_cells_a_test_and_model_and_every_embedded_model(question: str) -> None:
     grids = axes.grids(Options(profile="smoke"), question)
-    assert {grid.models for grid in grids} == {("bert", "gpt2", "bart")}
     for wanted in ASKED[question]:
-        of_bert = [replace(grid, models=("bert",)) for grid in grids]
-        assert 1 <= len(axes.cells(of_bert, wanted)) <= 40
-        assert len(axes.cells(grids, wanted)) == 3 * len(axes.cells(of_bert, wanted))
+        cells = axes.cells(grids, wanted)
+        assert all(1 <= sum(cell["model"] == model for cell in cells) <= 40 for model in ("bert", "gpt2", "bart"))
 
 
 def test_study_is_the_originals_models_sparsities_and_workload() -> None:
@@ -353,6 +351,24 @@ def test_study_is_the_originals_models_sparsities_and_workload() -> None:
         assert {0.0, *grid.sparsities} == {0.0, 0.1, 0.5, 0.9, 0.95, 0.99}
         assert grid.workloads == ("128x64",)
         assert (grid.methods, grid.patterns) == (("l1",), ("unstructured",))
+
+
+def test_the_map_of_break_even_begins_with_what_tells_most_and_is_of_latency_alone() -> None:
+    grids = axes.grids(parse({"profile": "break-even"}), "latency")
+    cells = [cell for cell in axes.cells(grids, ASKED["latency"][0]) if cell["method"] != "none"]
+    sparsities = list(dict.fromkeys(cell["sparsity"] for cell in cells))
+    assert sparsities[0] == 0.7
+    assert {cell["format"] for cell in cells} == {"packed", "csr", "bsr"}
+    assert len(cells) == len(sparsities) * 3 * len(axes.MAPPED)
+    assert [name for name, found in axes.PROFILES["break-even"].items() if found] == ["latency"]
+    full = axes.cells(axes.grids(parse({"profile": "full"}), "latency"), ("sparsity", "format", "workload"))
+    assert {(cell["format"], cell["workload"]) for cell in full} >= {("packed", each) for each in axes.MAPPED}
+
+
+def test_the_ladder_of_formats_is_measured_where_single_weights_go() -> None:
+    for profile in ("smoke", "default", "study", "full"):
+        cells = axes.cells(axes.grids(parse({"profile": profile}), "latency"), ASKED["latency"][0])
+        assert {cell["format"] for cell in cells} >= set(axes.LADDER)
 
 
 @pytest.mark.parametrize(("profile", "seconds"), axes.TIME_PER_CELL.items())
@@ -389,7 +405,9 @@ def test_a_method_alone_on_the_command_line_is_measured_in_the_default_profile(m
         found = asked(question, methods=method)
         assert found[0].startswith("none-0.0")
         assert len(found) > 1
-        assert all(name.startswith(f"{method}-") for name in found[1:])
+        pruned = [name for name in found if not name.startswith("none-0.0")]
+        assert pruned
+        assert all(name.startswith(f"{method}-") for name in pruned)
 
 
 def test_a_method_for_groups_is_measured_in_the_patterns_of_the_profile_that_it_can_do() -> None:
@@ -398,7 +416,11 @@ def test_a_method_for_groups_is_measured_in_the_patterns_of_the_profile_that_it_
         "l2-4x1-layer-0.5",
         "l2-layers-global-0.5",
     ]
-    assert asked("latency", methods="shortgpt") == ["none-0.0-dense-8x64", "shortgpt-layers-global-0.5-compact-8x64"]
+    assert asked("latency", methods="shortgpt") == [
+        "none-0.0-dense-8x64",
+        "none-0.0-bf16-8x64",
+        "shortgpt-layers-global-0.5-compact-8x64",
+    ]
     assert asked("perplexity", methods="ziplm") == [
         "none-0.0-lm",
         "ziplm-neurons+heads-layer-0.5-lm",
@@ -486,5 +508,5 @@ def test_a_question_of_whose_tasks_none_is_left_has_no_cell() -> None:
 
 
 def test_an_unknown_profile_is_refused_with_the_known_and_the_nearest() -> None:
-    with pytest.raises(UnknownName, match=r"did you mean 'smoke'\? Known: smoke, default, study, full"):
+    with pytest.raises(UnknownName, match=r"did you mean 'smoke'\? Known: smoke, default, study, full, break-even"):
         axes.grids(parse({"profile": "smok"}), "latency")
