@@ -182,6 +182,16 @@ def test_torch_compiles_around_it_once_for_any_number_of_tokens(backend: str) ->
                 torch.testing.assert_close(compiled(x), whole(x))
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_torch_finds_nothing_wrong_with_the_operators(which: int) -> None:
+    """That they change and share nothing that they are given, and that shapes are known before anything is computed."""
+    up, down, x = sample(48, 40), sample(24, 48), inputs(3, 40)
+    one = (x, up.buffer, 48, 1, 0)
+    pair = (x, up.buffer, 48, down.buffer, 24, 1, 1, 2)
+    operators = (torch.ops.sparsity.packed_linear, torch.ops.sparsity.packed_feed_forward)
+    torch.library.opcheck(operators[which].default, (one, pair)[which], test_utils=("test_schema", "test_faketensor"))
+
+
 def test_has_no_gradient_and_torch_says_so() -> None:
     x = inputs(3, 40).requires_grad_()
     for module in modules():
