@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields, replace
 from sparsity import pattern
 from sparsity.errors import UnknownName
 from sparsity.formats import AUTO, FORMATS
+from sparsity.formats.protocol import ExecutionFormat
 from sparsity.methods import METHODS
 from sparsity.options import Options
 from sparsity.prune import SCOPES, refusal
@@ -44,6 +45,8 @@ class Grid:
     """For stochastic methods; one mask seed says little, so three."""
     asked: frozenset[Scalar] = frozenset()
     """The methods, patterns and formats that the command line names: these are not left out without a word."""
+    where: tuple[tuple[str, str], ...] = (("float32", "cpu"),)
+    """(dtype, device) of the run, and of the usual one: a format that runs in none of them is left out."""
 
 
 EMBEDDED = ("bert", "gpt2", "bart")
@@ -135,7 +138,8 @@ def _default() -> dict[str, Grids]:
 def _study() -> dict[str, Grids]:
     """The original study at full size, its own workload."""
     base = Grid(ORIGINALS, sparsities=STUDY_SPARSITIES, formats=LADDER, workloads=("128x64",))
-    return _questions(base, (replace(base, scopes=("layer", "global")),), (base,), (base,))
+    halves = replace(base, patterns=("2:4",), formats=("dense", "semi_structured", "packed", "auto"))
+    return _questions(base, (replace(base, scopes=("layer", "global")),), (base, halves), (base,))
 
 
 def _full() -> dict[str, Grids]:
@@ -149,7 +153,7 @@ def _full() -> dict[str, Grids]:
     performance = (
         replace(every, workloads=MAPPED),
         replace(every, scopes=("global",)),
-        replace(every, patterns=("2:4", "4x1")),
+        replace(every, patterns=("2:4", "4x1"), formats=("fused", *LADDER, "semi_structured")),
         replace(groups, methods=("l1",), formats=("dense", "compact")),
     )
     return _questions(base, quality, performance, quality)
@@ -194,7 +198,8 @@ def _set(grid: Grid, options: Options) -> Grid:
     if asked is not None and grid.tasks is not None:  # a question keeps to its own
         given["tasks"] = tuple(task for task in grid.tasks if task in asked)
     named = frozenset(value for axis in ("methods", "patterns", "formats") for value in given.get(axis, ()))
-    return replace(grid, **given, asked=named)  # type: ignore[arg-type]  # options.axes holds parsed tuples of each field's type
+    where = (*grid.where, (options.dtype, options.device.partition(":")[0]))
+    return replace(grid, **given, asked=named, where=where)  # type: ignore[arg-type]  # options.axes holds parsed tuples of each field's type
 
 
 def cells(grids: Iterable[Grid], axes: Iterable[str]) -> list[dict[str, Scalar]]:
@@ -253,12 +258,17 @@ def _pruned(model: str, grid: Grid, anywhere: set[Scalar] | None = None) -> list
         formats = [kind for kind in grid.formats if kind not in UNPRUNED] or ["dense"]
         for scope, seed, sparsity, kind in itertools.product(scopes, seeds, asked, formats):
             refused: set[Scalar] = {method} if refusal(method, text, scope) else set()
-            refused |= {kind} if kind != AUTO and FORMATS[kind].unsupported(shape, "float32", "cpu") else set()
+            refused |= {kind} if kind != AUTO and _runs_nowhere(FORMATS[kind], shape, grid) else set()
             if refused and (anywhere is None or not refused & _told(grid, method, text, anywhere)):
                 continue
             row: dict[str, Scalar] = {"model": model, "method": method, "pattern": text, "scope": scope}
             rows.append({**row, "seed": seed, "sparsity": sparsity, "format": kind})
     return rows
+
+
+def _runs_nowhere(kind: ExecutionFormat, shape: pattern.ElementPattern | pattern.GroupPattern, grid: Grid) -> bool:
+    """Whether a format refuses a pattern wherever a run might be."""
+    return all(kind.unsupported(shape, dtype, device) for dtype, device in grid.where)
 
 
 def _told(grid: Grid, method: str, text: str, anywhere: set[Scalar]) -> set[Scalar]:

@@ -254,7 +254,7 @@ def test_what_was_asked_for_is_not_left_out_without_a_word() -> None:
     assert [cell["method"] for cell in cells] == ["none", "ziplm"]
     options = parse({"profile": "study", "models": "bert", "formats": "compact", "sparsities": "0.5"})
     found = axes.cells(axes.grids(options, "latency"), (*PRUNED, "format"))
-    assert [cell["format"] for cell in found] == ["dense", "compact"]
+    assert [cell["format"] for cell in found] == ["dense", "compact", "compact"]  # of two patterns, neither of which it takes
 
 
 def test_a_format_that_cannot_run_a_pattern_is_left_out_unless_both_were_asked_for() -> None:
@@ -267,6 +267,22 @@ def test_a_format_that_cannot_run_a_pattern_is_left_out_unless_both_were_asked_f
         ("layers", "dense"), ("layers", "compact"),
     }  # fmt: skip
     assert formats(formats="compact", patterns="unstructured") == {("unstructured", "compact")}
+
+
+def test_a_format_is_left_out_only_where_it_would_run_neither_here_nor_usually(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OnGpus:
+        def unsupported(self, pattern: object, dtype: str, device: str) -> str | None:
+            return None if (str(pattern), dtype, device) == ("2:4", "float16", "cuda") else "elsewhere"
+
+    monkeypatch.setitem(FORMATS, "semi_structured", OnGpus())
+
+    def formats(**texts: str) -> set[object]:
+        cells = axes.cells(axes.grids(parse({"profile": "study"} | texts), "latency"), (*PRUNED, "format"))
+        return {cell["format"] for cell in cells if cell["pattern"] == "2:4"}
+
+    assert formats() == {"dense", "packed", "auto"}
+    assert formats(dtype="float16") == {"dense", "packed", "auto"}
+    assert formats(dtype="float16", device="cuda:1") == {"dense", "packed", "auto", "semi_structured"}
 
 
 def test_a_question_across_sparsities_leaves_out_a_pattern_with_one() -> None:
@@ -322,7 +338,7 @@ def test_no_profile_asks_for_a_format_that_cannot_run_its_pattern(profile: str, 
     for grid in axes.PROFILES[profile][question] if "format" in ASKED[question][0] else ():
         reasons = [
             FORMATS[name].unsupported(patterns.parse(text), "float32", "cpu")
-            for name, text in itertools.product(set(grid.formats) - {AUTO}, grid.patterns)
+            for name, text in itertools.product(set(grid.formats) - {AUTO, "semi_structured"}, grid.patterns)
         ]
         assert reasons == [None] * len(reasons)
 
@@ -346,11 +362,12 @@ def test_smoke_has_at_most_40_cells_a_test_and_model_and_every_embedded_model(qu
 
 def test_study_is_the_originals_models_sparsities_and_workload() -> None:
     for question in ASKED:
-        (grid,) = axes.grids(Options(profile="study"), question)
+        grid, *halves = axes.grids(Options(profile="study"), question)
         assert [model.split("/")[1] for model in grid.models] == ["bert-base-uncased", "gpt2", "bart-base"]
         assert {0.0, *grid.sparsities} == {0.0, 0.1, 0.5, 0.9, 0.95, 0.99}
         assert grid.workloads == ("128x64",)
         assert (grid.methods, grid.patterns) == (("l1",), ("unstructured",))
+        assert [each.patterns for each in halves] == [("2:4",)] * (question in ("latency", "memory"))
 
 
 def test_the_map_of_break_even_begins_with_what_tells_most_and_is_of_latency_alone() -> None:
