@@ -254,7 +254,7 @@ def test_what_was_asked_for_is_not_left_out_without_a_word() -> None:
     assert [cell["method"] for cell in cells] == ["none", "ziplm"]
     options = parse({"profile": "study", "models": "bert", "formats": "compact", "sparsities": "0.5"})
     found = axes.cells(axes.grids(options, "latency"), (*PRUNED, "format"))
-    assert [cell["format"] for cell in found] == ["dense", "compact", "compact"]  # of two patterns, neither of which it takes
+    assert [cell["format"] for cell in found] == ["dense", "compact", "compact"]  # of two patterns
 
 
 def test_a_format_that_cannot_run_a_pattern_is_left_out_unless_both_were_asked_for() -> None:
