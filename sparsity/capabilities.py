@@ -13,7 +13,7 @@ import sys
 from tabulate import tabulate
 
 from sparsity import pattern, prune
-from sparsity.formats import FORMATS
+from sparsity.formats import AUTO, FORMATS
 from sparsity.formats.protocol import ExecutionFormat
 from sparsity.methods import METHODS
 from sparsity.models.families import ARCHITECTURES, Architecture
@@ -74,6 +74,7 @@ def reasons() -> str:
 def formats() -> str:
     """A row for each format, a column for each pattern: "yes" on a CPU in float32, else where it runs."""
     rows = [[f"`{name}`", *(_runs(each, text) for text in PATTERNS)] for name, each in FORMATS.items()]
+    rows.append([f"`{AUTO}`", *("yes" for _ in PATTERNS)])  # where nothing else runs it is dense
     return _table(rows, ["format", *(FORMS.get(text, text) for text in PATTERNS)])
 
 

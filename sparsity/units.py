@@ -91,7 +91,8 @@ def _split(units: Sequence[Unit], shares: Mapping[Unit, float], near: float) -> 
     """Runs of ascending units, none farther from the first of its run than `near`."""
     found = [[units[0]]]
     for unit in units[1:]:
-        if shares[unit] <= shares[found[-1][0]] * (1 + near):
+        first = shares[found[-1][0]]
+        if shares[unit] - first <= near * max(first, NEAR):
             found[-1].append(unit)
         else:
             found.append([unit])

@@ -95,6 +95,15 @@ def test_units_of_one_shape_and_nearly_the_same_share_are_alike() -> None:
     assert sorted(len(group) for group in apart) == [2, 3, 5]
 
 
+def test_units_without_a_kept_weight_are_grouped_too() -> None:
+    model = tiny.model("bert")
+    layers = prunable_layers(model)
+    shares = [i / len(layers) if i > 3 else 0.0 for i in range(len(layers))]
+    found = alike(units_of(model, layers), layers, masks_with(shares, layers))
+    assert len(found) <= 8
+    assert sum(map(len, found)) == 10
+
+
 def test_there_are_never_many_kinds_however_the_shares_differ() -> None:
     model = tiny.model("bert", num_hidden_layers=6)
     layers = prunable_layers(model)
