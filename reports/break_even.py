@@ -1,9 +1,9 @@
 """From which sparsity on a format is faster than the unpruned model, by workload.
 
-A format is slower, or faster, for certain where the interval of its speedup lies on one side of 1. The break-even lies
-between the largest sparsity at which it is slower and the smallest beyond at which it is faster; within, the logarithm
-of the speedup is taken to be straight over that of the share of weights that are kept, as it is where the time of a
-layer is in proportion to them.
+A format is slower, or faster, for certain where the interval of its speedup lies on one side of 1 by more than the
+noise floor, and noise did not withhold all verdicts. The break-even lies between the largest sparsity at which it is
+slower and the smallest beyond at which it is faster; within, the logarithm of the speedup is taken to be straight over
+that of the share of weights that are kept, as it is where the time of a layer is in proportion to them.
 
 Nothing is said of formats that were measured at a single sparsity.
 """
@@ -73,13 +73,18 @@ def _place(workload: str) -> tuple[float, float, str]:
 
 
 def _speed(point: Point) -> tuple[float, float, float] | None:
-    """(logarithm of the speedup, of its low and of its high end), over all seeds."""
+    """(logarithm of the speedup, of its low and of its high end with the noise floor), over all seeds."""
     found = [r.latency for r in point.records if r.latency is not None]
-    ends = [(x.speedup, x.low, x.high) for x in found if x.speedup and x.low and x.high]
+    ends = [
+        (math.log(x.speedup), math.log(x.low) - noise, math.log(x.high) + noise)
+        for x in found
+        if x.speedup and x.low and x.high
+        for noise in [math.inf if x.withheld else math.log1p(x.noise_floor or 0.0)]
+    ]
     if not ends:
         return None
     values, lows, highs = zip(*ends, strict=True)
-    return statistics.fmean(map(math.log, values)), math.log(min(lows)), math.log(max(highs))
+    return statistics.fmean(values), min(lows), max(highs)
 
 
 def _crossing(points: Sequence[tuple[float, float, float, float]]) -> tuple[float | None, float | None, float | None]:

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from reports.break_even import Crossing, crossings, table
-from sparsity.record import Record
+from sparsity.record import WITHHELD, Record
 from tests.reports import builders
 
 
@@ -89,6 +89,21 @@ def test_every_model_format_and_workload_has_its_own_and_the_unpruned_formats_ha
     head, _, first, *_ = table(records).splitlines()
     assert [cell.strip() for cell in head.split("|")[1:-1]] == ["model", "format", "1x128", "8x64", "32x16", "1x16+8"]
     assert [cell.strip() for cell in first.split("|")[1:-1]][:3] == ["gpt2", "packed", r"0.50 \[0.3, 0.9\]"]
+
+
+def test_what_noise_could_make_is_not_certain() -> None:
+    def noisy(sparsity: float, speedup: float, **changes: object) -> Record:
+        found = timed(sparsity, speedup)
+        assert found.latency is not None
+        return dataclasses.replace(found, latency=dataclasses.replace(found.latency, **changes))  # type: ignore[arg-type]  # fields of many types
+
+    for floor, expected in ((0.01, "< 0.5"), (0.04, "< 0.9"), (0.9, "?")):
+        records = [noisy(0.5, 1.04, noise_floor=floor), noisy(0.9, 1.5, noise_floor=floor)]
+        assert [c.text() for c in crossings(records)] == [expected]
+    withheld = [
+        noisy(s, 2.0, verdict="inconclusive", reason=f"{WITHHELD}it differs from its own copy") for s in (0.5, 0.9)
+    ]
+    assert [c.text() for c in crossings(withheld)] == ["?"]
 
 
 def test_a_single_sparsity_tells_nothing() -> None:
