@@ -43,9 +43,7 @@ def break_even(records: Sequence[Record], footer: str = "") -> Figure | None:
         axes.set_xlabel("sequence length")
         axes.set_ylabel("batch size")
         _map(axes, found)
-    notes = (
-        "Interpolated between sparsities that were measured. Grey, >: slower up to there; ?: told by no interval."
-    )
+    notes = "Interpolated between sparsities that were measured. Grey, >: slower up to there; ?: told by no interval."
     canvas.finish(figure, footer, notes)
     return figure
 

@@ -38,7 +38,8 @@ class ExecutionFormat(Protocol):
         Args:
             model: the masked dense model, zeros in place; it is not changed. What the format leaves as it
                 is, it may share.
-            layers: the model's prunable layers.
+            layers: the model's prunable layers; of a format that converts layer by layer also some of them,
+                feed-forward parts whole, while the others are in other formats.
             masks: one for each, `(out_features, in_features)`, True = kept.
         """
 
