@@ -98,7 +98,7 @@ def _generation(
 ) -> Callable[[], torch.Tensor]:
     import torch
 
-    if not model.can_generate():  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    if not model.can_generate():
         raise Refused(f"workload {workload}: a {type(model).__name__} cannot generate; choose one such as 8x64")
     if not head:
         raise Refused(f"workload {workload}: nothing is generated without the head; leave --head at full")
