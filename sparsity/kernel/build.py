@@ -126,6 +126,6 @@ def parallel() -> int:
 
     paths: list[str | None] = [str(path) for path in (Path(torch.__file__).parent / "lib").glob("lib*omp*.so*")]
     for path in [*paths, None]:
-        with contextlib.suppress(OSError, AttributeError):
+        with contextlib.suppress(OSError, AttributeError, TypeError):  # the last from Windows, of None
             return ctypes.cast(ctypes.CDLL(path).GOMP_parallel, ctypes.c_void_p).value or 0
     return 0
