@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 from collections.abc import Callable
 from typing import Any, cast
+from unittest.mock import Mock
 
 import llvmlite.binding as llvm
 import pytest
 
 from sparsity.errors import UnknownName
 from sparsity.kernel import build, engine
+from sparsity.kernel.product import Variant
+from sparsity.kernel.program import Program
 from tests.kernel.weights import BUILDS, inputs, sample
 from tests.models.tiny import refusal
 
@@ -116,3 +120,28 @@ def test_without_an_openmp_runtime_the_kernel_runs_on_one_thread(monkeypatch: py
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert engine.threads() == 1
     assert torch.equal(weight.linear(x), expected)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError, AttributeError, TypeError]
+)  # TypeError: Windows, asked for the program itself
+def test_where_no_openmp_runtime_is_found_there_is_none(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", Mock(side_effect=error))
+    assert build.parallel.__wrapped__() == 0
+
+
+@pytest.mark.parametrize("tokens", [1, 8])
+def test_the_plain_build_is_for_every_processor(tokens: int) -> None:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    try:
+        other = llvm.Target.from_triple("aarch64-unknown-linux-gnu")
+    except RuntimeError:
+        pytest.skip("this LLVM writes code for no other processor")
+    plain = build.builds()["plain"]
+    variant = Variant(min(plain.lanes, tokens), tokens, 1, plain.accumulators, plain.lanes, plain.gathers)
+    module = llvm.parse_assembly(str(Program(variant).module))
+    module.verify()
+    assert "fmla" in other.create_target_machine(cpu="generic").emit_assembly(module)  # multiplies and adds at once
