@@ -122,9 +122,7 @@ def test_without_an_openmp_runtime_the_kernel_runs_on_one_thread(monkeypatch: py
     assert torch.equal(weight.linear(x), expected)
 
 
-@pytest.mark.parametrize(
-    "error", [OSError, AttributeError, TypeError]
-)  # TypeError: Windows, asked for the program itself
+@pytest.mark.parametrize("error", [OSError, AttributeError, TypeError])  # the last on Windows
 def test_where_no_openmp_runtime_is_found_there_is_none(
     error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
