@@ -80,10 +80,10 @@ def write_panel(function: ir.Function, variant: Variant, fresh: bool) -> None:
                     targets = [code.at(output, code.add(code.mul(n, variant.tokens), part.index)) for n in numbers]
                     places = [(target, v * variant.lanes) for target in targets for v in range(variant.vectors)]
                     if fresh:
-                        starts = [_spread(code, code.load_float(bias, n), variant.lanes) for n in numbers]
+                        starts = [code.spread(code.load_float(bias, n), variant.lanes) for n in numbers]
                         sums = [each for each in starts for _ in range(variant.vectors)]
                     else:
-                        sums = [_read(code, target, offset, variant.lanes) for target, offset in places]
+                        sums = [code.load(target, offset, variant.lanes) for target, offset in places]
                     stored, at = (columns, values), (slot, row)
                     results = _sum_up(code, variant, stored, at, (start, end), code.at(tile, part.index), sums)
                     for (target, offset), result in zip(places, results, strict=True):
@@ -109,18 +109,10 @@ def _sum_up(
         for s in range(variant.streams):
             column = code.load_int(columns, code.add(code.mul(step.index, slots), slot + s), 8)
             begin = code.mul(column, variant.tokens)
-            inputs = [_read(code, tile, code.add(begin, v * lanes), lanes) for v in range(variant.vectors)]
+            inputs = [code.load(tile, code.add(begin, v * lanes), lanes) for v in range(variant.vectors)]
             for r in range(variant.rows):
                 number = (slot + s) * variant.block_rows + row + r
                 weight = code.load_float(values, code.add(code.mul(step.index, BUNDLE), number))
-                spread = _spread(code, weight, lanes)
+                spread = code.spread(weight, lanes)
                 step.following += [code.fma(spread, x, next(added)) for x in inputs]
     return step.results
-
-
-def _read(code: Code, pointer: Value, index: Value | int, lanes: int) -> Value:
-    return code.load_float(pointer, index) if lanes == 1 else code.load(pointer, index, lanes)
-
-
-def _spread(code: Code, number: Value, lanes: int) -> Value:
-    return number if lanes == 1 else code.spread(number, lanes)
