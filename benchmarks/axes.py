@@ -11,16 +11,16 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 
-from sparsity import pattern
+from sparsity import pattern, recover, recovery
 from sparsity.errors import UnknownName
 from sparsity.formats import AUTO, FORMATS
 from sparsity.formats.protocol import ExecutionFormat
 from sparsity.methods import METHODS
 from sparsity.options import Options
-from sparsity.prune import SCOPES, refusal
+from sparsity.prune import SCOPES, Recipe, refusal
 
 Scalar = str | float | int | None
-NAMES = ("model", "method", "pattern", "scope", "sparsity", "seed", "format", "workload", "task")
+NAMES = ("model", "method", "pattern", "scope", "sparsity", "seed", "recovery", "format", "workload", "task")
 """The axes that a test may ask for by name."""
 CONTROL = "none"
 """The method of the dense control. Every grid has it, whatever methods are asked for."""
@@ -42,7 +42,9 @@ class Grid:
     tasks: tuple[str, ...] | None = None
     """The quality tasks of the question; None where it does not span tasks, empty where none of its own are left."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """For stochastic methods; one mask seed says little, so three."""
+    """For stochastic methods, and for the training of recoveries; one seed says little, so three."""
+    recoveries: tuple[str, ...] = ("none",)
+    """What follows pruning, for questions that span it."""
     asked: frozenset[Scalar] = frozenset()
     """The methods, patterns and formats that the command line names: these are not left out without a word."""
     where: tuple[tuple[str, str], ...] = (("float32", "cpu"),)
@@ -59,11 +61,14 @@ LOOKING = ("wanda", "sparsegpt", "taylor")
 LADDER = ("dense", "masked", "bf16", "csr", "bsr", "packed", "auto")
 """Formats for single weights, and what stands beside them."""
 GROUPS = ("neurons", "heads", "neurons+heads", "layers")
+RECOVERIES = ("reconstruct", "finetune:300", "distill:300", "gradual-distill:300", "transfer:300")
+"""Budgets of minutes for embedded models."""
+LONG = ("gradual-distill:1500",)
 EVERY_METHOD = tuple(name for name in METHODS if name != CONTROL)
 Grids = tuple[Grid, ...]
 
 
-def _questions(all_: Grid, pruning: Grids, performance: Grids, quality: Grids) -> dict[str, Grids]:
+def _questions(all_: Grid, pruning: Grids, performance: Grids, quality: Grids, recovered: Grids) -> dict[str, Grids]:
     return {
         "weights": (all_,),
         "pruning": pruning,
@@ -71,6 +76,7 @@ def _questions(all_: Grid, pruning: Grids, performance: Grids, quality: Grids) -
         "memory": performance,
         "perplexity": tuple(replace(grid, tasks=("lm",)) for grid in quality),
         "classification": tuple(replace(grid, tasks=("classification",)) for grid in quality),
+        "recovery": recovered,
     }
 
 
@@ -96,7 +102,10 @@ def _smoke() -> dict[str, Grids]:
         replace(half, methods=("wanda", "taylor"), scopes=("row",)),
         replace(base, scopes=("erk", "owl")),
     )
-    return _questions(base, pruning, performance, quality)
+    recovered = (
+        replace(half, models=EMBEDDED[:1], recoveries=("reconstruct", "distill:3"), tasks=("classification",)),
+    )
+    return _questions(base, pruning, performance, quality, recovered)
 
 
 def _default() -> dict[str, Grids]:
@@ -132,6 +141,11 @@ def _default() -> dict[str, Grids]:
             replace(base, methods=("ziplm",), patterns=("neurons+heads",), sparsities=(0.25, 0.5)),
             replace(base, methods=("shortgpt",), patterns=("layers",), sparsities=(0.5,)),
         ),
+        (
+            replace(
+                base, sparsities=(0.8,), recoveries=("reconstruct", "distill:50"), tasks=("classification",), seeds=(0,)
+            ),
+        ),
     )
 
 
@@ -139,7 +153,8 @@ def _study() -> dict[str, Grids]:
     """The original study at full size, its own workload."""
     base = Grid(ORIGINALS, sparsities=STUDY_SPARSITIES, formats=LADDER, workloads=("128x64",))
     halves = replace(base, patterns=("2:4",), formats=("dense", "semi_structured", "packed", "auto"))
-    return _questions(base, (replace(base, scopes=("layer", "global")),), (base, halves), (base,))
+    own = replace(base, recoveries=("transfer:1000",), tasks=("classification",), seeds=(0,))
+    return _questions(base, (replace(base, scopes=("layer", "global")),), (base, halves), (base,), (own,))
 
 
 def _full() -> dict[str, Grids]:
@@ -156,7 +171,16 @@ def _full() -> dict[str, Grids]:
         replace(every, patterns=("2:4", "4x1"), formats=("fused", *LADDER, "semi_structured")),
         replace(groups, methods=("l1",), formats=("dense", "compact")),
     )
-    return _questions(base, quality, performance, quality)
+    trained = Grid(EMBEDDED, tasks=("classification", "lm"))
+    single = replace(trained, sparsities=(0.5, 0.8, 0.9))
+    smaller = replace(trained, methods=("ziplm",), patterns=("neurons", "neurons+heads"))
+    recovered = (
+        replace(single, recoveries=RECOVERIES),
+        replace(single, sparsities=(0.9, 0.95), recoveries=LONG),
+        replace(single, methods=("sparsegpt",), sparsities=(0.8, 0.9), recoveries=("distill:300",)),
+        replace(smaller, sparsities=(0.5, 0.8), recoveries=("reconstruct", "distill:300", "gradual-distill:300")),
+    )
+    return _questions(base, quality, performance, quality, recovered)
 
 
 def _break_even() -> dict[str, Grids]:
@@ -197,7 +221,9 @@ def _set(grid: Grid, options: Options) -> Grid:
     asked = given.pop("tasks", None)
     if asked is not None and grid.tasks is not None:  # a question keeps to its own
         given["tasks"] = tuple(task for task in grid.tasks if task in asked)
-    named = frozenset(value for axis in ("methods", "patterns", "formats") for value in given.get(axis, ()))
+    named = frozenset(
+        value for axis in ("methods", "patterns", "formats", "recoveries") for value in given.get(axis, ())
+    )
     where = (*grid.where, (options.dtype, options.device.partition(":")[0]))
     return replace(grid, **given, asked=named, where=where)  # type: ignore[arg-type]  # options.axes holds parsed tuples of each field's type
 
@@ -221,9 +247,28 @@ def cells(grids: Iterable[Grid], axes: Iterable[str]) -> list[dict[str, Scalar]]
                 rows = [row for row in rows if row["method"] != CONTROL and not _single(row)]
             tasks: tuple[Scalar, ...] = (None,) if grid.tasks is None else grid.tasks
             for row, workload, task in itertools.product(rows, grid.workloads, tasks):
-                whole: dict[str, Scalar] = {**row, "workload": workload, "task": task}
-                found[tuple(whole[axis] for axis in wanted)] = None
+                for after in _recoveries(row, task, grid) if "recovery" in wanted else [None]:
+                    whole: dict[str, Scalar] = {**row, "workload": workload, "task": task, "recovery": after}
+                    found[tuple(whole[axis] for axis in wanted)] = None
     return [dict(zip(wanted, cell, strict=True)) for cell in found]
+
+
+def _recoveries(row: dict[str, Scalar], task: Scalar, grid: Grid) -> list[Scalar]:
+    """What follows the pruning of a row, in a question about that; of the unpruned model, its share of the training.
+
+    One-shot is none of them: the questions of quality ask for it. A recovery that is refused is left out, unless it
+    was asked for: then it stays, to be skipped with the reason.
+    """
+    each = [recovery.parse(text) for text in grid.recoveries]
+    if row["method"] == CONTROL:
+        return [str(one) for one in dict.fromkeys(one.control for one in each) if one]
+    recipe = Recipe(str(row["method"]), float(row["sparsity"] or 0), str(row["pattern"]), str(row["scope"]))
+    fits = [one for one in each if one and (str(one) in grid.asked or not _unfit(recipe, one, task))]
+    return [str(one) for one in fits]
+
+
+def _unfit(recipe: Recipe, after: recovery.Recovery, task: Scalar) -> bool:
+    return recover.refusal(recipe, after) is not None or (after.kind == "transfer" and task == "lm")
 
 
 def sparsities(grids: Iterable[Grid], method: str, shape: str, scope: str) -> tuple[float, ...]:

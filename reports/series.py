@@ -16,7 +16,7 @@ from sparsity.record import Cell, Record
 
 CONDITIONS = ("workload", "dtype", "task")
 """Axes on which a control must agree with the cells that it is the control of."""
-AXES = ("format", "method", "pattern", "scope", "recovery", *CONDITIONS)
+AXES = ("format", "method", "pattern", "scope", "recovery", "after", *CONDITIONS)
 DENSE_FORMATS = ("dense", None)
 NOT_PRUNED = "not pruned"
 

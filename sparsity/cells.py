@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sparsity.errors import Refused, SparsityError
-from sparsity.record import Cell, Latency, Memory, NotMeasured, Pruned, Quality, Record, Weights
+from sparsity.record import (
+    Cell,
+    Latency,
+    Memory,
+    NotMeasured,
+    Pruned,
+    Quality,
+    Record,
+    Recovered,
+    Training,
+    Weights,
+)
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
@@ -38,11 +49,13 @@ class Recorder:
     latency: Latency | None = None
     memory: Memory | None = None
     quality: Quality | None = None
+    recovered: Recovered | None = None
+    training: Training | None = None
     weights: Weights | None = None
 
     def finished(self, outcome: str, reason: str | None) -> Record:
         """The record, stamped."""
-        sections = (self.pruned, self.latency, self.memory, self.quality, self.weights)
+        sections = (self.pruned, self.latency, self.memory, self.quality, self.recovered, self.training, self.weights)
         return Record(self.cell, *sections, outcome=outcome, reason=reason)
 
 

@@ -6,12 +6,13 @@ list of the known ones and the nearest, before anything is measured.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sparsity import pattern, workload
+from sparsity import pattern, recovery, workload
 from sparsity.errors import BadValue, UnknownName
 from sparsity.formats import NAMES
 from sparsity.mask import pruned_count
@@ -70,7 +71,10 @@ AXES: dict[str, Axis] = {
     "formats": Axis(_one_of("format", NAMES), f"execution formats: {', '.join(NAMES)}"),
     "workloads": Axis(lambda text: str(workload.parse(text)), "batch size x sequence length, as in 8x64"),
     "tasks": Axis(_one_of("task", TASKS), f"quality tasks: {', '.join(TASKS)}"),
-    "seeds": Axis(_seed, "mask seeds of stochastic methods"),
+    "recoveries": Axis(
+        lambda text: str(recovery.parse(text)), f"what follows pruning: {', '.join(recovery.EXAMPLES)} …"
+    ),
+    "seeds": Axis(_seed, "seeds of masks that are drawn, and of recoveries' training"),
 }
 
 
@@ -95,6 +99,14 @@ class Options:
     """One of `HEADS`: whether latency and memory are of the whole model, or without its head."""
     compile: bool = False
     """Whether latency and memory are of models compiled by `torch.compile`, pruned and unpruned."""
+    learning_rate: float | None = None
+    """Of recoveries; None: `recoveries.LEARNING_RATE`, by what the model is."""
+    training_batch: int = 32
+    """Documents of a training batch."""
+    accumulate: int = 1
+    """Batches of a training step."""
+    training_state: str | None = None
+    """A folder from which interrupted recoveries go on."""
     time_per_cell: float | None = None
     """Seconds for each latency; None: what the profile says."""
     budget: float | None = None
@@ -122,6 +134,10 @@ def parse(texts: Mapping[str, str]) -> Options:
         multiple=_count("multiple", texts.get("multiple") or "1"),
         head=_one_of("head", HEADS)(texts.get("head") or "full"),
         compile=_switch("compile", texts.get("compile") or "no"),
+        learning_rate=_rate(texts.get("learning-rate")),
+        training_batch=_count("training-batch", texts.get("training-batch") or "32"),
+        accumulate=_count("accumulate", texts.get("accumulate") or "1"),
+        training_state=texts.get("training-state") or None,
         time_per_cell=_seconds("time-per-cell", texts.get("time-per-cell")),
         budget=_seconds("budget", texts.get("budget")),
     )
@@ -144,6 +160,14 @@ def _seconds(name: str, text: str | None) -> float | None:
         return None
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text) or not float(text):
         raise BadValue(f"{name} {text!r} is not a number of seconds above 0, such as 2 or 0.5")
+    return float(text)
+
+
+def _rate(text: str | None) -> float | None:
+    if not text:
+        return None
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,12})?(e-?[0-9]{1,2})?", text) or not 0 < float(text) < math.inf:
+        raise BadValue(f"learning-rate {text!r} is not a number above 0, such as 0.001 or 5e-5")
     return float(text)
 
 

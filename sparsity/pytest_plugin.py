@@ -28,6 +28,7 @@ from sparsity.measure import machine, ratio
 from sparsity.models import hub
 from sparsity.progress import Progress
 from sparsity.record import KEY, Cell, NotMeasured, Record, RunPart, to_json
+from sparsity.recoveries import Recoveries
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
@@ -42,6 +43,10 @@ OPTIONS = {
     "multiple": "the neurons that stay in a block are rounded up to a multiple of it (1)",
     "head": "full, or none: forward passes end with the last hidden states, as the base model's do (full)",
     "compile": "compile the models of latency and memory, pruned and unpruned, by torch.compile",
+    "learning-rate": "of recoveries; 1e-3 for the embedded models, 5e-5 for others, unless given",
+    "training-batch": "documents of a training batch of recoveries (32)",
+    "accumulate": "batches of a training step of recoveries (1)",
+    "training-state": "a folder from which interrupted recoveries go on; none unless given",
     "time-per-cell": "seconds for each latency; the profile's unless given",
     "budget": "seconds after which no cell is begun any more; what is left is skipped",
 } | {name: f"comma list: {axis.help}" for name, axis in options.AXES.items()}
@@ -234,6 +239,12 @@ def uncaptured(config: pytest.Config) -> Iterator[None]:
 def bench(request: pytest.FixtureRequest) -> Bench:
     """What the run keeps between tests: models, scores."""
     return request.config.stash[STATE].bench
+
+
+@pytest.fixture(scope="session")
+def recoveries(pytestconfig: pytest.Config) -> Recoveries:
+    """What the run has recovered."""
+    return Recoveries(pytestconfig.stash[STATE].bench)
 
 
 @pytest.fixture

@@ -56,6 +56,9 @@ class Cell:
     sparsity: float | None = None
     format: str | None = None
     recovery: str | None = None
+    """As on the command line, such as "distill:200"; absent where nothing followed pruning."""
+    after: str | None = None
+    """What had been done to the model before, where this is a later step of a composition."""
     workload: str | None = None
     """Batch size x sequence length, as in "8x64"."""
     dtype: str | None = None
@@ -149,6 +152,61 @@ class Quality:
 
 
 @dataclass(frozen=True)
+class Recovered:
+    """What followed pruning, and what it won back: over some training seeds, on the same documents.
+
+    Values and differences are in the metric's unit, as in `Quality`; a difference is paired over documents.
+    """
+
+    seeds: list[int]
+    values: list[float]
+    """Of the recovered model, by seed."""
+    one_shot: float
+    """The same choice without recovery."""
+    gained: float
+    """Mean value - one_shot."""
+    gained_stderr: float
+    control: float
+    """The unpruned model after as much training; the mean over seeds."""
+    deltas: list[float]
+    """Value - the control's of the same seed, by seed."""
+    delta: float
+    """Mean of `deltas`."""
+    delta_stderr: float
+    verdict: str
+    """One of `QUALITY_VERDICTS`, of `delta`."""
+    steps: int | None = None
+    """Of the optimizer, for each seed; absent where nothing was trained."""
+    seconds: float | None = None
+    """What a seed took; median."""
+    documents: int | None = None
+    """That a seed trained on; median."""
+
+    def __post_init__(self) -> None:
+        one_of("verdict", self.verdict, QUALITY_VERDICTS)
+        if not self.seeds or not len(self.seeds) == len(self.values) == len(self.deltas):
+            raise ValueError(f"{len(self.seeds)} seeds, {len(self.values)} values, {len(self.deltas)} differences")
+        within(self, "gained_stderr", "delta_stderr", "seconds")
+
+
+@dataclass(frozen=True)
+class Training:
+    """What holding the masks costs: a training step with them beside the same step without, in turns."""
+
+    held_seconds: float
+    """Median of a step that holds masks."""
+    free_seconds: float
+    ratio: float
+    """held / free; above 1 is slower."""
+    low: float
+    high: float
+    """Ends of the exact 95 % interval."""
+
+    def __post_init__(self) -> None:
+        within(self, "held_seconds", "free_seconds", "ratio", "low", "high")
+
+
+@dataclass(frozen=True)
 class LayerWeights:
     """The values of one parameter tensor."""
 
@@ -189,6 +247,8 @@ class Record:
     latency: Latency | None = None
     memory: Memory | None = None
     quality: Quality | None = None
+    recovered: Recovered | None = None
+    training: Training | None = None
     weights: Weights | None = None
     outcome: str | None = None
     reason: str | None = None

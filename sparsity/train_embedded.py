@@ -14,22 +14,21 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import math
-import random
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from sparsity import losses, training
 from sparsity.blueprint import POSITIONS, config_of, new_model, tokenizer_of
 from sparsity.models import embedded, hub
 from sparsity.models.architecture import architecture_of
-from sparsity.tasks import language_modeling, quality, text_classification
-from sparsity.tasks.batching import Batch, Example, collate, counted
+from sparsity.tasks import language_modeling, quality
+from sparsity.tasks import training as training_documents
+from sparsity.tasks.batching import Batch
 from sparsity.tasks.language_modeling import SpecialTokens
-from sparsity.tasks.reviews import ReviewGrammar
 
 if TYPE_CHECKING:
     import torch
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
 
 TRAINING_SEED = 20_000
 """Seed of the training documents; evaluation uses `embedded.EVALUATION_SEED`."""
-TRAINING_HIDDEN_SHARE = 0.25
-"""More than the 15 % of evaluation: more signal for each document."""
 
 
 @dataclass(frozen=True)
@@ -74,60 +71,18 @@ RECIPES: dict[tuple[str, str], Recipe] = {
 def training_batches(
     task: str, objective: str, tokenizer: PreTrainedTokenizerFast, special: SpecialTokens, recipe: Recipe, seed: int
 ) -> Iterator[Batch]:
-    """Endless fresh batches; each holds documents of like length out of a pool of sixteen batches."""
-    grammar, source, chance = ReviewGrammar(), random.Random(TRAINING_SEED + seed), random.Random(seed)
-    while True:
-        pool = [grammar.review(source) for _ in range(recipe.batch_size * 16)]
-        texts = [review.text for review in pool]
-        if task == "classification":
-            labels = [review.label for review in pool]
-            examples = text_classification.encode(texts, labels, tokenizer, POSITIONS)
-        else:
-            rows: Any = tokenizer(texts, add_special_tokens=False)["input_ids"]
-            examples = [_training_example(row, objective, special, chance) for row in rows]
-        order = sorted(range(len(examples)), key=lambda i: len(examples[i].input_ids))
-        groups = [order[i : i + recipe.batch_size] for i in range(0, len(order), recipe.batch_size)]
-        chance.shuffle(groups)
-        yield from (collate(examples, group, special.pad) for group in groups)
-
-
-def _training_example(ids: list[int], objective: str, special: SpecialTokens, chance: random.Random) -> Example:
-    ids = ids[: POSITIONS - 2]
-    if objective == "masked":
-        return language_modeling.masked_example(ids, special, chance, TRAINING_HIDDEN_SHARE, always_hide=False)
-    return language_modeling.OBJECTIVES[objective](ids, special, chance)
+    """Endless fresh batches."""
+    if task == "classification":
+        encode = training_documents.classified(tokenizer, POSITIONS)
+    else:
+        encode = training_documents.predicted(tokenizer, objective, special, POSITIONS - 2)
+    fresh = training_documents.fresh_reviews(TRAINING_SEED + seed)
+    return training_documents.batches(fresh, encode, special.pad, recipe.batch_size, seed)
 
 
 def train(model: PreTrainedModel, batches: Iterator[Batch], recipe: Recipe, title: str) -> None:
-    """AdamW with warm-up over a tenth of the steps, then a cosine to 2 % of the learning rate."""
-    import torch
-    from torch.nn import functional
-    from tqdm import trange
-
-    model.train()
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    vectors = [p for p in model.parameters() if p.dim() <= 1]
-    groups = [{"params": matrices, "weight_decay": 0.01}, {"params": vectors, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True)
-    warm = max(1, recipe.steps // 10)
-
-    def rate(step: int) -> float:
-        done = max(0, step - warm) / max(1, recipe.steps - warm)
-        return min(1.0, (step + 1) / warm) * (0.49 * (1 + math.cos(math.pi * done)) + 0.02)
-
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-    progress = trange(recipe.steps, desc=title, mininterval=2.0)
-    for step in progress:
-        batch = next(batches)
-        loss = functional.cross_entropy(*counted(model(**batch.inputs).logits, batch.labels))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        if step % 50 == 49:
-            progress.set_postfix(loss=f"{float(loss.detach()):.3f}")
-    model.eval()
+    """As the recipe says."""
+    training.train(model, batches, losses.task_loss, training.Settings(recipe.learning_rate, recipe.steps), title)
 
 
 def train_family(family: str, out: Path, seed: int) -> None:

@@ -9,22 +9,24 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LEVELS: dict[str, int] = {
+LEVELS: dict[str, float] = {
     "errors": -3, "strict_json": -2, "timing": -1,
-    "pattern": 0, "record": 0, "allocation": 0, "positions": 0, "closeness": 0,
+    "pattern": 0, "record": 0, "allocation": 0, "positions": 0, "closeness": 0, "recovery": 0, "frontier": 1,
     "mask": 1, "calibration": 1, "hessian": 1, "bypass": 1, "compressed": 1, "models": 1, "tasks": 1, "measure": 1,
-    "activation": 1, "kernel": 1,
-    "methods": 2, "groups": 2, "watch": 2, "gather": 3, "workload": 2, "blueprint": 2, "distribution": 2, "units": 2,
+    "activation": 1, "kernel": 1, "training_state": 1, "training": 2,
+    "methods": 2, "groups": 2, "watch": 2, "losses": 3, "gather": 3, "reconstruct": 4,
+    "workload": 2, "blueprint": 2, "distribution": 2, "units": 2,
     "sparse_storage": 2, "shrink": 3, "elements": 4, "grouped": 4,
     "formats": 4, "rebuild": 4, "limits": 5, "prune": 5, "train_embedded": 5,
-    "auto": 5, "compiling": 5, "execution": 6, "saving": 7,
-    "options": 7, "bench": 7, "summary": 7, "progress": 7, "pytest_memory": 7, "cells": 7,
+    "auto": 5, "compiling": 5, "execution": 6, "recover": 6, "saving": 7,
+    "options": 7, "bench": 7, "recoveries": 7.5, "summary": 7, "progress": 7, "pytest_memory": 7, "cells": 7,
     "pytest_plugin": 8, "doctor": 8, "capabilities": 8,
 }  # fmt: skip
 """A file imports from lower levels, or from its own folder; errors are for everyone."""
 LAZY = {"transformers", "datasets", "evaluate"}
 """Imported inside functions only."""
-STANDARD_ONLY = {"allocation", "errors", "pattern", "record", "strict_json", "timing"}
+STANDARD_ONLY = {"allocation", "errors", "frontier", "pattern", "record", "recovery", "strict_json", "timing"}
+FOR_REPORTS = {"errors", "frontier", "pattern", "record", "recovery"}
 WITH_PYTEST = {"pytest_memory", "pytest_plugin", "cells"}
 
 
@@ -102,7 +104,11 @@ def test_methods_and_formats_know_neither_their_peers_nor_each_other(folder: str
 def test_the_report_knows_the_records_alone() -> None:
     for path in files("reports"):
         ours = {name for name in imports(path) if name.startswith("sparsity")}
-        assert all(name.split(".")[1] in {"record", "errors", "pattern"} for name in ours if "." in name), path
+        assert all(
+            name.split(".")[1] in {"record", "errors", "frontier", "pattern", "recovery"}
+            for name in ours
+            if "." in name
+        ), path
         others = {name.split(".")[0] for name in imports(path)}
         assert not others & {"torch", "pytest", "benchmarks", "transformers"}, path
 

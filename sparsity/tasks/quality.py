@@ -10,6 +10,7 @@ tokens that an objective needs.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -96,18 +97,11 @@ def build(
     chosen = reviews.as_dataset(reviews.balanced(count, seed))
     texts, labels = list(chosen["text"]), list(chosen["label"])
     special = language_modeling.special_tokens(tokenizer, model)
-    limit = _token_limit(model, tokenizer)
-    pad = special.pad
+    limit = token_limit(model, tokenizer)
+    pad = padding(name, model, special)
     if name == "lm":
         examples = language_modeling.encode(texts, tokenizer, objective, special, limit - FRAMING, seed)
     else:
-        if model.config.num_labels != 2:
-            raise Refused(f"the reviews have 2 classes, but the classifier has {model.config.num_labels}")
-        pad = (
-            model.config.pad_token_id
-        )  # GPT-2 classifies the last token that is not this one, whatever the tokenizer says
-        if pad is None:
-            raise Refused("the classifier's config.json names no padding token, so documents cannot share a batch")
         examples = text_classification.encode(texts, labels, tokenizer, limit)
     device_batches = [b.to(model.device) for b in batching.batches(examples, pad, batch_size)]
     _refuse_unknown_tokens(examples, model.config.vocab_size)
@@ -122,6 +116,38 @@ def build(
     )
 
 
+def padding(name: str, model: PreTrainedModel, special: language_modeling.SpecialTokens) -> int:
+    """The token that pads; raises `Refused` for a classifier that has none, or not two classes."""
+    if name == "lm":
+        return special.pad
+    if model.config.num_labels != 2:
+        raise Refused(f"the reviews have 2 classes, but the classifier has {model.config.num_labels}")
+    pad: int | None = model.config.pad_token_id
+    if pad is None:  # GPT-2 classifies the last token that is not this one, whatever the tokenizer says
+        raise Refused("the classifier's config.json names no padding token, so documents cannot share a batch")
+    return pad
+
+
+def pooled(scores: Sequence[Scores]) -> Scores:
+    """The mean over trainings of each document's score, so that documents stay the unit of chance."""
+    import numpy as np
+
+    numerators = np.mean([each.numerators for each in scores], axis=0)
+    estimate = metrics.ratio(numerators, scores[0].denominators)
+    return Scores(scores[0].metric, estimate, numerators, scores[0].denominators)
+
+
+def difference(scores: Scores, reference: Scores) -> metrics.Estimate:
+    """Value - the reference's, paired over the same documents."""
+    return metrics.ratio(scores.numerators - reference.numerators, reference.denominators)
+
+
+def judged(metric: str, found: metrics.Estimate) -> str:
+    """The verdict on a difference in the metric's unit."""
+    worse = found.value if metric == "mean_nll" else -found.value
+    return metrics.verdict(metric, metrics.Estimate(worse, found.stderr))
+
+
 def _refuse_unknown_tokens(examples: list[batching.Example], known: int) -> None:
     largest = max(max(e.input_ids) for e in examples)
     if largest >= known:
@@ -133,10 +159,8 @@ def compare(task: Task, scores: Scores, dense: Scores) -> record.Quality:
 
     Dense itself is not judged, and against a classifier that only guesses nothing can be kept or lost.
     """
-    delta = metrics.ratio(scores.numerators - dense.numerators, dense.denominators)
-    worse = delta.value if scores.metric == "mean_nll" else -delta.value
-    value = scores.estimate.value
-    said = metrics.verdict(scores.metric, metrics.Estimate(worse, delta.stderr))
+    delta, value = difference(scores, dense), scores.estimate.value
+    said = judged(scores.metric, delta)
     if scores.metric == "accuracy" and dense.estimate.value - metrics.CONFIDENCE * dense.estimate.stderr <= CHANCE:
         said = "inconclusive"
     return record.Quality(
@@ -159,7 +183,8 @@ def _perplexity(scores: Scores) -> float | None:
     return math.exp(scores.estimate.value)
 
 
-def _token_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+def token_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Tokens that a document may have; raises `Refused` where that is too few."""
     positions = positions_of(model) or tokenizer.model_max_length
     limit = int(min(positions, tokenizer.model_max_length))
     if limit < LEAST_POSITIONS:

@@ -1,0 +1,100 @@
+"""What does a training budget win back?
+
+Each cell is recovered once for every training seed, and held against two others on the same documents: the same
+choice one-shot, and the unpruned model after as much training. See `sparsity/recoveries.py`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks import axes
+from sparsity import prune, recovery
+from sparsity.tasks import trends
+from sparsity.tasks.metrics import CONFIDENCE, MARGINS
+
+if TYPE_CHECKING:
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+    from benchmarks.axes import Grids
+    from sparsity.bench import Bench, Subject
+    from sparsity.cells import Recorder
+    from sparsity.recoveries import Recoveries
+
+CLAIMED_AT = 0.8
+"""The sparsity at which single weights must be recovered to within the margin."""
+LEAST_SEEDS = 3
+AT_MOST_SLOWER = 0.05
+"""What holding the masks may cost of a training step."""
+
+
+def seeds(grids: Grids) -> list[int]:
+    """Of training, over the grids that recover anything."""
+    return sorted({seed for grid in grids if set(grid.recoveries) != {"none"} for seed in grid.seeds})
+
+
+def test_recovered(
+    benchmark: BenchmarkFixture,
+    record: Recorder,
+    bench: Bench,
+    recoveries: Recoveries,
+    grids: Grids,
+    subject: Subject,
+    recipe: prune.Recipe,
+    recovery: str,
+    task: str,
+    model: str,
+) -> None:
+    """Never worse than one-shot beyond chance, and exactly as sparse."""
+    args = (model, task, recipe, parsed(recovery), seeds(grids))
+    found = benchmark.pedantic(recoveries.found, args=args, rounds=1)
+    record.quality, record.recovered, record.pruned = found
+    asked = bench.pruned(subject, recipe).counts.prunable_sparsity
+    got = found.pruned.prunable_sparsity
+    assert got == asked, f"got sparsity {got} after recovery, should be {asked} [{record.cell}]"
+    if (won := found.recovered) is not None:
+        worse = -won.gained if found.quality.metric == "accuracy" else won.gained
+        allowed = max(trends.TOLERANCE[found.quality.metric], trends.STEP_ERRORS * won.gained_stderr)
+        assert worse <= allowed, f"got worse than one-shot by {worse:.4f}, at most {allowed:.4f} [{record.cell}]"
+
+
+def test_within_a_point(recoveries: Recoveries, grids: Grids, model: str, task: str) -> None:
+    """The best recovery of single weights at 0.8 keeps quality, against the equally trained unpruned model."""
+    trained = seeds(grids)
+    asked = [
+        str(cell["recovery"])
+        for cell in axes.cells(grids, ("model", "task", "method", "pattern", "sparsity", "recovery"))
+        if (cell["model"], cell["task"], cell["method"]) == (model, task, "l1")
+        and (cell["pattern"], cell["sparsity"]) == ("unstructured", CLAIMED_AT)
+    ]
+    if len(trained) < LEAST_SEEDS or not asked:
+        pytest.skip(f"needs a recovery of l1 at {CLAIMED_AT}, with {LEAST_SEEDS} training seeds")
+    found = {
+        text: recoveries.found(model, task, prune.Recipe("l1", CLAIMED_AT), parsed(text), trained) for text in asked
+    }
+    sign = {text: -1.0 if each.quality.metric == "accuracy" else 1.0 for text, each in found.items()}
+    lost = {
+        text: sign[text] * each.recovered.delta + CONFIDENCE * each.recovered.delta_stderr
+        for text, each in found.items()
+        if each.recovered is not None
+    }
+    best = min(lost, key=lost.__getitem__)
+    margin = MARGINS[found[best].quality.metric]
+    assert lost[best] <= margin, f"got a loss of up to {lost[best]:.4f} by {best}, should be at most {margin} [{model}]"
+
+
+def test_masks_cost_little(
+    benchmark: BenchmarkFixture, record: Recorder, recoveries: Recoveries, model: str, time_per_cell: float
+) -> None:
+    """A training step that holds masks takes at most 5 % longer than one that does not."""
+    record.training = recoveries.cost_of_holding(benchmark, model, time_per_cell)
+    if record.training is not None:
+        sure = record.training.low - 1
+        assert sure <= AT_MOST_SLOWER, f"got steps that are {sure:.1%} slower at least [{record.cell}]"
+
+
+def parsed(text: str) -> recovery.Recovery:
+    """The recovery of an axis value."""
+    return recovery.parse(text)

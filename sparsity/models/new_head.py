@@ -1,0 +1,45 @@
+"""A pretrained language model as the start of a classifier: its body, and a head that has learnt nothing yet.
+
+That is how the original study began: prune the pretrained model, then fine-tune it on the task.
+
+Refuses a family of which transformers has no classifier.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+from sparsity.errors import Refused
+from sparsity.models.checkpoint import one_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+CLASSES = 2
+
+
+def with_new_head(model: PreTrainedModel, pad: int, seed: int) -> PreTrainedModel:
+    """A classifier with the model's body, copied, in eval mode; the global random state is left as it was.
+
+    Args:
+        model: a language model.
+        pad: the token that pads documents, which a classifier's configuration must name.
+        seed: of the new head.
+    """
+    import torch
+    import transformers
+
+    config = copy.deepcopy(model.config)
+    config.num_labels = CLASSES
+    if config.pad_token_id is None:
+        config.pad_token_id = pad
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            made: PreTrainedModel = transformers.AutoModelForSequenceClassification.from_config(config)
+        except ValueError as error:
+            raise Refused(f"transformers has no classifier of type {config.model_type}: {one_line(error)}") from None
+    made.base_model.load_state_dict(model.base_model.state_dict(), strict=False)  # a pooler is new as well
+    made.to(model.dtype).to(model.device)  # type: ignore[arg-type]  # transformers types .to by a Self that mypy loses
+    return made.eval().requires_grad_(False)  # type: ignore[no-any-return]  # the same

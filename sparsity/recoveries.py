@@ -1,0 +1,223 @@
+"""The recoveries of a run: each trained once, scored on the task's documents, and held against its control.
+
+The control is the unpruned model after as much of the same training: without it, training that the model lacked
+would look like something that pruning won. Every score is paired over documents; several training seeds are
+pooled document by document, so that documents stay the unit of chance.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from sparsity import losses, prune, record, recover, training
+from sparsity.bench import CONTROL, Bench, Subject
+from sparsity.errors import Refused
+from sparsity.measure import latency
+from sparsity.methods import METHODS
+from sparsity.models import embedded
+from sparsity.models.architecture import architecture_of
+from sparsity.models.new_head import with_new_head
+from sparsity.recovery import Recovery
+from sparsity.tasks import language_modeling, quality
+from sparsity.tasks import training as documents
+from sparsity.training_state import Reached
+
+if TYPE_CHECKING:
+    from pytest_benchmark.fixture import BenchmarkFixture
+    from transformers import PreTrainedModel
+
+    from sparsity.prune import PrunedModel, Recipe
+    from sparsity.tasks.batching import Batch
+
+TRAINING_SEED = 30_000
+"""Added to a recovery's seed: its documents are neither those that the embedded models learnt from nor evaluated."""
+LEARNING_RATE = {"embedded": 1e-3, "checkpoint": 5e-5}
+"""By what a model is; the narrow embedded ones learn far faster."""
+
+
+HELD = prune.Recipe("l1", 0.8)
+"""The masks whose cost is measured."""
+STILL = 1e-12
+"""A learning rate at which nothing moves while steps are timed."""
+
+
+class Key(NamedTuple):
+    """What makes a recovered model."""
+
+    reference: str
+    task: str
+    recipe: Recipe
+    recovery: Recovery
+    seed: int
+
+
+class Outcome(NamedTuple):
+    """What one training seed came to."""
+
+    scores: quality.Scores
+    counts: record.Pruned
+    reached: Reached
+
+
+class Found(NamedTuple):
+    """The sections of a recovered cell."""
+
+    quality: record.Quality
+    recovered: record.Recovered | None
+    pruned: record.Pruned
+
+
+@dataclass
+class Recoveries:
+    """What a run has recovered so far. One recovered model is held at a time, the scores of all."""
+
+    bench: Bench
+    outcomes: dict[Key, Outcome] = field(default_factory=dict)
+    last: tuple[Key, PrunedModel] | None = None
+
+    def model(self, key: Key) -> PrunedModel:
+        """The recovered model, made now unless it was the last one made."""
+        if self.last is None or self.last[0] != key:
+            self.last = None  # its memory is needed
+            self._outcome(key, anew=True)
+        assert self.last is not None  # just made
+        return self.last[1]
+
+    def _outcome(self, key: Key, anew: bool = False) -> Outcome:
+        if anew or key not in self.outcomes:
+            made = self._recover(key)
+            self.last = key, made.pruned
+            task = self.bench.quality_task(self.bench.subject(key.reference, key.task))
+            self.outcomes[key] = Outcome(task.evaluate(made.pruned.model), _recounted(made.pruned), made.reached)
+        return self.outcomes[key]
+
+    def _recover(self, key: Key) -> recover.Recovered:
+        subject, recovery = self.bench.subject(key.reference, key.task), key.recovery
+        calibrated = prune.needs(key.recipe) or recovery.kind == "reconstruct"
+        calibration = self.bench.calibration(subject) if calibrated else ()
+        start = self._new_start(key) if recovery.kind == "transfer" else subject.loaded.model
+        title = " ".join(map(str, (key.reference, key.task, *_said(key.recipe), recovery, "seed", key.seed)))
+        with self.bench.showing():
+            return recover.recover(
+                start,
+                key.recipe,
+                recovery,
+                self.settings(key),
+                self.training_batches(subject, key.seed),
+                calibration,
+                title=title,
+                state=self._state(title),
+            )
+
+    def settings(self, key: Key) -> training.Settings:
+        """How the key is trained; the budget is its recovery's."""
+        options = self.bench.options
+        rate = options.learning_rate or LEARNING_RATE["embedded" if key.reference in embedded.NAMES else "checkpoint"]
+        steps = None if key.recovery.seconds else key.recovery.steps or 1
+        return training.Settings(rate, steps, key.recovery.seconds, options.accumulate, seed=key.seed)
+
+    def training_batches(self, subject: Subject, seed: int) -> Iterator[Batch]:
+        """Fresh documents for the subject's task, without end."""
+        model, tokenizer = subject.loaded.model, subject.loaded.tokenizer()
+        objective = architecture_of(model.config.model_type).objective
+        fresh = documents.fresh_reviews(TRAINING_SEED + seed)
+        size = self.bench.options.training_batch
+        return documents.of_model(subject.name, model, tokenizer, objective, fresh, size, seed)
+
+    def _new_start(self, key: Key) -> PreTrainedModel:
+        """The pretrained model of the reference, with a head that has learnt nothing."""
+        if key.task != "classification":
+            raise Refused(f"recovery {key.recovery} ends in a classifier; of task {key.task} there is finetune")
+        pretrained = self.bench.subject(key.reference, "lm").loaded
+        special = language_modeling.special_tokens(pretrained.tokenizer(), pretrained.model)
+        return with_new_head(pretrained.model, special.pad, key.seed)
+
+    def _state(self, title: str) -> Path | None:
+        folder = self.bench.options.training_state
+        return None if folder is None else Path(folder) / hashlib.sha256(title.encode()).hexdigest()[:16]
+
+    def found(
+        self, reference: str, task: str, recipe: Recipe, recovery: Recovery, training_seeds: Sequence[int]
+    ) -> Found:
+        """What a cell's recovery came to, over its training seeds; without a recovery, one-shot."""
+        drawn = METHODS[recipe.method].stochastic
+        seeds = list(training_seeds) if recovery.trains or drawn else list(training_seeds[:1])
+        keys = [Key(reference, task, replace(recipe, seed=seed) if drawn else recipe, recovery, seed) for seed in seeds]
+        outcomes = [self._outcome(key) for key in keys]
+        mean = quality.pooled([each.scores for each in outcomes])
+        dense = self.bench.score(reference, task, CONTROL)
+        data = self.bench.quality_task(self.bench.subject(reference, task))
+        judged = quality.compare(data, mean, dense)
+        if not recovery or recipe == CONTROL:
+            return Found(judged, None, outcomes[0].counts)
+        controls = [self._control(key) for key in keys]
+        one_shot = quality.pooled([self.bench.score(reference, task, key.recipe) for key in keys])
+        return Found(judged, _recovered(seeds, outcomes, controls, one_shot), outcomes[0].counts)
+
+    def cost_of_holding(self, benchmark: BenchmarkFixture, reference: str, budget: float) -> record.Training | None:
+        """A training step that holds masks beside one that does not, in turns; None where nothing is timed."""
+        subject = self.bench.subject(reference, self.bench.main_task(reference))
+        batch = next(self.training_batches(subject, 0)).to(subject.loaded.model.device)
+        settings = training.Settings(STILL, steps=1)
+        calls = []
+        for held in (True, False):
+            model = copy.deepcopy(subject.loaded.model).float()
+            hold = recover.MaskHold(prune.prune(model, HELD)) if held else None
+            step = training.stepper(model, batch, losses.task_loss, settings, hold)
+            calls.append(latency.on_device(step, self.bench.options.device))
+        pair = latency.paired(benchmark, calls[0], calls[1], budget)
+        if pair is None:
+            return None
+        held_for, free_for = (statistics.median(each) for each in (pair.own, pair.reference))
+        return record.Training(held_for, free_for, pair.ratio.value, pair.ratio.low, pair.ratio.high)
+
+    def _control(self, key: Key) -> quality.Scores:
+        control = key.recovery.control
+        if not control:
+            return self.bench.score(key.reference, key.task, CONTROL)
+        return self._outcome(key._replace(recipe=CONTROL, recovery=control)).scores
+
+
+def _recovered(
+    seeds: list[int], outcomes: Sequence[Outcome], controls: Sequence[quality.Scores], one_shot: quality.Scores
+) -> record.Recovered:
+    mean, control = quality.pooled([each.scores for each in outcomes]), quality.pooled(controls)
+    gained, delta = quality.difference(mean, one_shot), quality.difference(mean, control)
+    pairs = zip(outcomes, controls, strict=True)
+    trained = [each.reached for each in outcomes if each.reached.steps]
+    return record.Recovered(
+        seeds=seeds,
+        values=[each.scores.estimate.value for each in outcomes],
+        one_shot=one_shot.estimate.value,
+        gained=gained.value,
+        gained_stderr=gained.stderr,
+        control=control.estimate.value,
+        deltas=[quality.difference(each.scores, beside).value for each, beside in pairs],
+        delta=delta.value,
+        delta_stderr=delta.stderr,
+        verdict=quality.judged(mean.metric, delta),
+        steps=round(statistics.median(each.steps for each in trained)) if trained else None,
+        seconds=statistics.median(each.seconds for each in trained) if trained else None,
+        documents=round(statistics.median(each.documents for each in trained)) if trained else None,
+    )
+
+
+def _recounted(pruned: PrunedModel) -> record.Pruned:
+    """What is zero in the weights now, whatever the masks say."""
+    zeros = sum(int((layer.weight == 0).sum()) for layer in pruned.layers) if pruned.recipe != CONTROL else 0
+    counts = pruned.counts
+    return replace(
+        counts,
+        prunable_sparsity=zeros / counts.prunable_parameters,
+        total_sparsity=zeros / counts.total_parameters,
+    )
+
+
+def _said(recipe: Recipe) -> tuple[object, ...]:
+    return recipe.method, recipe.pattern, recipe.scope, recipe.sparsity, recipe.seed, recipe.multiple

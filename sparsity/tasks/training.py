@@ -1,0 +1,116 @@
+"""Documents to learn from: endless batches for one model and task, the same for the same seed.
+
+The default documents are fresh reviews, of which none is ever seen twice; a finite set of labelled texts is
+gone through again and again, in another order each time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from sparsity.errors import BadValue
+from sparsity.tasks import language_modeling, quality, text_classification
+from sparsity.tasks.batching import Batch, Example, collate
+from sparsity.tasks.reviews import ReviewGrammar
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from sparsity.tasks.language_modeling import SpecialTokens
+
+HIDDEN_SHARE = 0.25
+"""Share of tokens that the masked objective predicts: more than the 15 % of evaluation, for more signal in each."""
+POOL = 16
+"""Batches whose documents are sorted by length together, so that a batch holds documents of like length."""
+Document = tuple[str, int]
+"""A text and its class."""
+
+
+def fresh_reviews(seed: int) -> Iterator[Document]:
+    """Reviews without end."""
+    grammar, source = ReviewGrammar(), random.Random(seed)
+    while True:
+        review = grammar.review(source)
+        yield review.text, review.label
+
+
+def again_and_again(documents: Sequence[Document], seed: int) -> Iterator[Document]:
+    """A finite set without end, in an order of its own each time; raises `BadValue` where there is none."""
+    if not documents:
+        raise BadValue("there is no document to train on")
+    chance = random.Random(seed)
+    while True:
+        yield from chance.sample(documents, len(documents))
+
+
+def of_model(
+    task: str,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    objective: str,
+    documents: Iterator[Document],
+    batch_size: int,
+    seed: int,
+) -> Iterator[Batch]:
+    """Endless batches for a model with the head of a task, "lm" or "classification".
+
+    Raises `Refused` where the model or its tokenizer lacks what the task needs.
+    """
+    special = language_modeling.special_tokens(tokenizer, model)
+    limit = quality.token_limit(model, tokenizer)
+    pad = quality.padding(task, model, special)
+    if task == "lm":
+        encode = predicted(tokenizer, objective, special, limit - quality.FRAMING)
+    else:
+        encode = classified(tokenizer, limit)
+    return batches(documents, encode, pad, batch_size, seed)
+
+
+def batches(
+    documents: Iterator[Document],
+    encode: Callable[[Sequence[Document], random.Random], list[Example]],
+    pad: int,
+    batch_size: int,
+    seed: int,
+) -> Iterator[Batch]:
+    """Endless batches of so many documents; what is hidden, and the order of batches, hang on the seed alone."""
+    chance = random.Random(seed)
+    while True:
+        examples = encode(list(itertools.islice(documents, batch_size * POOL)), chance)
+        order = sorted(range(len(examples)), key=lambda i: len(examples[i].input_ids))
+        groups = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+        chance.shuffle(groups)
+        yield from (collate(examples, group, pad) for group in groups)
+
+
+def classified(
+    tokenizer: PreTrainedTokenizerBase, max_tokens: int
+) -> Callable[[Sequence[Document], random.Random], list[Example]]:
+    """Encodes documents with their classes."""
+
+    def encode(documents: Sequence[Document], chance: random.Random) -> list[Example]:
+        del chance
+        texts, labels = zip(*documents, strict=True)
+        return text_classification.encode(texts, labels, tokenizer, max_tokens)
+
+    return encode
+
+
+def predicted(
+    tokenizer: PreTrainedTokenizerBase, objective: str, special: SpecialTokens, max_tokens: int
+) -> Callable[[Sequence[Document], random.Random], list[Example]]:
+    """Encodes documents for a language-modelling objective; `max_tokens` bounds the text's own tokens."""
+
+    def example(ids: list[int], chance: random.Random) -> Example:
+        if objective == "masked":
+            return language_modeling.masked_example(ids, special, chance, HIDDEN_SHARE, always_hide=False)
+        return language_modeling.OBJECTIVES[objective](ids, special, chance)
+
+    def encode(documents: Sequence[Document], chance: random.Random) -> list[Example]:
+        rows = tokenizer([text for text, _ in documents], add_special_tokens=False)["input_ids"]
+        return [example(row[:max_tokens], chance) for row in rows]
+
+    return encode
