@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 
 from sparsity import pattern, recover, recovery
+from sparsity.composition import Step
 from sparsity.errors import UnknownName
 from sparsity.formats import AUTO, FORMATS
 from sparsity.formats.protocol import ExecutionFormat
@@ -43,8 +44,8 @@ class Grid:
     """The quality tasks of the question; None where it does not span tasks, empty where none of its own are left."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """For stochastic methods, and for the training of recoveries; one seed says little, so three."""
-    recoveries: tuple[str, ...] = ("none",)
-    """What follows pruning, for questions that span it."""
+    recoveries: tuple[str, ...] | None = None
+    """What follows pruning; None where the question does not span it."""
     asked: frozenset[Scalar] = frozenset()
     """The methods, patterns and formats that the command line names: these are not left out without a word."""
     where: tuple[tuple[str, str], ...] = (("float32", "cpu"),)
@@ -61,14 +62,19 @@ LOOKING = ("wanda", "sparsegpt", "taylor")
 LADDER = ("dense", "masked", "bf16", "csr", "bsr", "packed", "auto")
 """Formats for single weights, and what stands beside them."""
 GROUPS = ("neurons", "heads", "neurons+heads", "layers")
-RECOVERIES = ("reconstruct", "finetune:300", "distill:300", "gradual-distill:300", "transfer:300")
-"""Budgets of minutes for embedded models."""
-LONG = ("gradual-distill:1500",)
+COMPOSED = (
+    ("compact", "ziplm", "neurons+heads", 0.5),
+    ("packed", "l1", "unstructured", 0.9),
+    ("bf16", None, None, None),
+)
+"""The steps of a composition, one after the other: format, method, pattern, sparsity of all prunable weights."""
 EVERY_METHOD = tuple(name for name in METHODS if name != CONTROL)
 Grids = tuple[Grid, ...]
 
 
-def _questions(all_: Grid, pruning: Grids, performance: Grids, quality: Grids, recovered: Grids) -> dict[str, Grids]:
+def _questions(
+    all_: Grid, pruning: Grids, performance: Grids, quality: Grids, recovered: Grids, steps: Grids
+) -> dict[str, Grids]:
     return {
         "weights": (all_,),
         "pruning": pruning,
@@ -77,6 +83,7 @@ def _questions(all_: Grid, pruning: Grids, performance: Grids, quality: Grids, r
         "perplexity": tuple(replace(grid, tasks=("lm",)) for grid in quality),
         "classification": tuple(replace(grid, tasks=("classification",)) for grid in quality),
         "recovery": recovered,
+        "composition": steps,
     }
 
 
@@ -102,16 +109,16 @@ def _smoke() -> dict[str, Grids]:
         replace(half, methods=("wanda", "taylor"), scopes=("row",)),
         replace(base, scopes=("erk", "owl")),
     )
-    recovered = (
-        replace(half, models=EMBEDDED[:1], recoveries=("reconstruct", "distill:3"), tasks=("classification",)),
-    )
-    return _questions(base, pruning, performance, quality, recovered)
+    briefly = replace(half, models=EMBEDDED[:1], recoveries=("reconstruct", "distill:3"), tasks=("classification",))
+    steps = replace(briefly, recoveries=("distill:3",))
+    return _questions(base, pruning, performance, quality, (briefly,), (steps,))
 
 
 def _default() -> dict[str, Grids]:
     """The embedded models, the whole story."""
     base = Grid(EMBEDDED)
     smaller = replace(base, sparsities=(0.5,), formats=("compact",))
+    briefly = replace(base, sparsities=(0.8,), tasks=("classification",), seeds=(0,))
     performance = (
         replace(base, sparsities=(0.5, 0.9), formats=LADDER),
         replace(smaller, methods=("ziplm",), patterns=("neurons+heads",)),
@@ -141,11 +148,8 @@ def _default() -> dict[str, Grids]:
             replace(base, methods=("ziplm",), patterns=("neurons+heads",), sparsities=(0.25, 0.5)),
             replace(base, methods=("shortgpt",), patterns=("layers",), sparsities=(0.5,)),
         ),
-        (
-            replace(
-                base, sparsities=(0.8,), recoveries=("reconstruct", "distill:50"), tasks=("classification",), seeds=(0,)
-            ),
-        ),
+        (replace(briefly, recoveries=("reconstruct", "distill:50")),),
+        (replace(briefly, models=EMBEDDED[:1], recoveries=("distill:50",)),),
     )
 
 
@@ -154,7 +158,7 @@ def _study() -> dict[str, Grids]:
     base = Grid(ORIGINALS, sparsities=STUDY_SPARSITIES, formats=LADDER, workloads=("128x64",))
     halves = replace(base, patterns=("2:4",), formats=("dense", "semi_structured", "packed", "auto"))
     own = replace(base, recoveries=("transfer:1000",), tasks=("classification",), seeds=(0,))
-    return _questions(base, (replace(base, scopes=("layer", "global")),), (base, halves), (base,), (own,))
+    return _questions(base, (replace(base, scopes=("layer", "global")),), (base, halves), (base,), (own,), ())
 
 
 def _full() -> dict[str, Grids]:
@@ -171,16 +175,27 @@ def _full() -> dict[str, Grids]:
         replace(every, patterns=("2:4", "4x1"), formats=("fused", *LADDER, "semi_structured")),
         replace(groups, methods=("l1",), formats=("dense", "compact")),
     )
-    trained = Grid(EMBEDDED, tasks=("classification", "lm"))
-    single = replace(trained, sparsities=(0.5, 0.8, 0.9))
-    smaller = replace(trained, methods=("ziplm",), patterns=("neurons", "neurons+heads"))
+    found = _frontier()
+    return _questions(base, quality, performance, quality, found["recovery"], found["composition"])
+
+
+def _frontier() -> dict[str, Grids]:
+    """What training wins back, three times over, and what the same choices cost: the models that nothing else beats."""
+    base = Grid(EMBEDDED, tasks=("classification",))
+    single = replace(base, sparsities=(0.8, 0.9), formats=("packed",))
+    smaller = replace(base, methods=("ziplm",), sparsities=(0.5, 0.8), formats=("compact",))
+    neurons, both = replace(smaller, patterns=("neurons",)), replace(smaller, patterns=("neurons+heads",))
+    performance = tuple(replace(grid, tasks=None) for grid in (single, neurons, replace(both, sparsities=(0.5,))))
     recovered = (
-        replace(single, recoveries=RECOVERIES),
-        replace(single, sparsities=(0.9, 0.95), recoveries=LONG),
-        replace(single, methods=("sparsegpt",), sparsities=(0.8, 0.9), recoveries=("distill:300",)),
-        replace(smaller, sparsities=(0.5, 0.8), recoveries=("reconstruct", "distill:300", "gradual-distill:300")),
+        replace(single, recoveries=("reconstruct", "finetune:300", "distill:300", "gradual-distill:300")),
+        replace(single, sparsities=(0.8,), recoveries=("transfer:300",)),
+        replace(neurons, sparsities=(0.8,), recoveries=("distill:300", "gradual-distill:300")),
+        replace(both, sparsities=(0.5,), recoveries=("distill:300", "gradual-distill:300")),
+        replace(single, sparsities=(0.8,), recoveries=("distill:300",), tasks=("lm",)),
     )
-    return _questions(base, quality, performance, quality, recovered)
+    asked = {"latency": performance, "memory": performance, "recovery": recovered}
+    steps = replace(base, recoveries=("distill:300",))
+    return {question: asked.get(question, ()) for question in _smoke()} | {"composition": (steps,)}
 
 
 def _break_even() -> dict[str, Grids]:
@@ -195,12 +210,13 @@ PROFILES: dict[str, dict[str, Grids]] = {
     "default": _default(),
     "study": _study(),
     "full": _full(),
+    "frontier": _frontier(),
     "break-even": _break_even(),
 }
 """For each question of a profile its grids; their union is what is measured."""
 
 
-TIME_PER_CELL = {"smoke": 0.4, "default": 1.2, "study": 20.0, "full": 5.0, "break-even": 0.5}
+TIME_PER_CELL = {"smoke": 0.4, "default": 1.2, "study": 20.0, "full": 5.0, "frontier": 4.0, "break-even": 0.5}
 """Seconds for each latency, by profile."""
 
 
@@ -221,6 +237,8 @@ def _set(grid: Grid, options: Options) -> Grid:
     asked = given.pop("tasks", None)
     if asked is not None and grid.tasks is not None:  # a question keeps to its own
         given["tasks"] = tuple(task for task in grid.tasks if task in asked)
+    if grid.recoveries is None:
+        given.pop("recoveries", None)
     named = frozenset(
         value for axis in ("methods", "patterns", "formats", "recoveries") for value in given.get(axis, ())
     )
@@ -245,30 +263,28 @@ def cells(grids: Iterable[Grid], axes: Iterable[str]) -> list[dict[str, Scalar]]
             rows = [*_unpruned(model, grid), *_pruned(model, grid, anywhere)]
             if "sparsity" not in wanted and "scope" in wanted:  # a question across sparsities
                 rows = [row for row in rows if row["method"] != CONTROL and not _single(row)]
+            if "recovery" in wanted and "method" not in wanted:  # a question of pruned models alone
+                rows = [row for row in rows if row["method"] != CONTROL]
             tasks: tuple[Scalar, ...] = (None,) if grid.tasks is None else grid.tasks
             for row, workload, task in itertools.product(rows, grid.workloads, tasks):
-                for after in _recoveries(row, task, grid) if "recovery" in wanted else [None]:
+                for after in [None] if grid.recoveries is None else _recoveries(row, task, grid.recoveries, grid.asked):
                     whole: dict[str, Scalar] = {**row, "workload": workload, "task": task, "recovery": after}
                     found[tuple(whole[axis] for axis in wanted)] = None
     return [dict(zip(wanted, cell, strict=True)) for cell in found]
 
 
-def _recoveries(row: dict[str, Scalar], task: Scalar, grid: Grid) -> list[Scalar]:
+def _recoveries(row: dict[str, Scalar], task: Scalar, texts: Iterable[str], named: frozenset[Scalar]) -> list[Scalar]:
     """What follows the pruning of a row, in a question about that; of the unpruned model, its share of the training.
 
     One-shot is none of them: the questions of quality ask for it. A recovery that is refused is left out, unless it
     was asked for: then it stays, to be skipped with the reason.
     """
-    each = [recovery.parse(text) for text in grid.recoveries]
+    each = [recovery.parse(text) for text in texts]
+    each = [one for one in each if one and (str(one) in named or not (one.kind == "transfer" and task == "lm"))]
     if row["method"] == CONTROL:
         return [str(one) for one in dict.fromkeys(one.control for one in each) if one]
     recipe = Recipe(str(row["method"]), float(row["sparsity"] or 0), str(row["pattern"]), str(row["scope"]))
-    fits = [one for one in each if one and (str(one) in grid.asked or not _unfit(recipe, one, task))]
-    return [str(one) for one in fits]
-
-
-def _unfit(recipe: Recipe, after: recovery.Recovery, task: Scalar) -> bool:
-    return recover.refusal(recipe, after) is not None or (after.kind == "transfer" and task == "lm")
+    return [str(one) for one in each if str(one) in named or recover.refusal(recipe, one) is None]
 
 
 def sparsities(grids: Iterable[Grid], method: str, shape: str, scope: str) -> tuple[float, ...]:
@@ -276,6 +292,16 @@ def sparsities(grids: Iterable[Grid], method: str, shape: str, scope: str) -> tu
     rows = [row for grid in grids for row in _pruned("", grid)]
     found = {row["sparsity"] for row in rows if (row["method"], row["pattern"], row["scope"]) == (method, shape, scope)}
     return tuple(sorted(float(sparsity or 0) for sparsity in found))
+
+
+def composed(after: str, count: int) -> tuple[Step, ...]:
+    """The first steps of the composition, each followed by the same recovery."""
+    return tuple(
+        Step(kind)
+        if method is None
+        else Step(kind, Recipe(method, sparsity or 0.0, shape or "unstructured"), recovery.parse(after))
+        for kind, method, shape, sparsity in COMPOSED[:count]
+    )
 
 
 def _single(row: dict[str, Scalar]) -> bool:

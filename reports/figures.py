@@ -17,6 +17,7 @@ from reports import canvas, measures
 from reports.distributions import layer_dist, num_dist
 from reports.maps import break_even
 from reports.measures import Height, height, kinds_of_lines, of_kind
+from reports.recovery_figures import frontier_figure, ladder, recovery
 from reports.run import Run
 from reports.series import DENSE_FORMATS, NOT_PRUNED, Line, models, references
 from reports.words import MEBI, slugs
@@ -45,6 +46,9 @@ def draw(run: Run) -> dict[str, Figure]:
         for model in names:
             found[f"{files[model]}-num-dist"] = num_dist(model, records, provenance(run, [model]))
             found[f"{files[model]}-layer-dist"] = layer_dist(model, records, provenance(run, [model]))
+        found["frontier"] = frontier_figure(records, footer)
+        found["recovery"] = recovery(records, footer)
+        found["ladder"] = ladder(records, footer)
         found["required-memory"] = required_memory(records, footer)
         found["required-time"] = required_time(records, footer)
         found["break-even"] = break_even(records, footer)

@@ -58,7 +58,9 @@ def _kept(model: str, records: Sequence[Record], metric: str, what: str) -> list
 
 
 def _verdicts(records: Sequence[Record]) -> set[str]:
-    return {r.quality.verdict for r in records if r.quality is not None and r.quality.verdict is not None}
+    """On quality; a recovered model is held against the unpruned one after as much training."""
+    found = {(r.recovered or r.quality).verdict for r in records if r.quality is not None}
+    return {verdict for verdict in found if verdict is not None}
 
 
 def _of(model: str, lines: Sequence[Line]) -> list[Line]:

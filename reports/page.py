@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from reports import break_even, study, tables
+from reports import break_even, recovery, study, tables
 from reports.findings import sentences
 from reports.measures import kinds_of_lines, ratio_of_time, total_bytes
 from reports.run import Run
@@ -36,6 +36,7 @@ def page(run: Run, figures: Mapping[str, str]) -> str:
     """The Markdown text; `figures` gives a description for each stem whose PNG and SVG stand beside the page."""
     parts = [
         "# What pruning bought here",
+        *recovery.answer(run.drawn),
         *_what_was_run(run),
         *_findings(run.drawn),
         *_all_tables(run),
@@ -96,6 +97,9 @@ def _all_tables(run: Run) -> list[str]:
         ("Memory, part by part (MiB)", tables.memory_parts(records), ABOUT_PEAK),
         ("Perplexity", tables.perplexity(records), f"{ABOUT_QUALITY} {ABOUT_PERPLEXITY}"),
         ("Text classification accuracy", tables.accuracy(records), ABOUT_QUALITY),
+        ("Recovery", recovery.recovered(records), recovery.ABOUT_RECOVERY),
+        ("Ladder", recovery.ladder(records), recovery.ABOUT_LADDER),
+        ("Cost of holding masks", recovery.training(records), recovery.ABOUT_TRAINING),
         ("Pruning cost", tables.pruning_cost(records), ABOUT_COST),
         ("Failed or not measured", tables.not_measured(run.missing), ""),
     ]

@@ -10,7 +10,7 @@ from sparsity.record import Model, Record, Scalar
 
 DRAWN = (None, "passed")
 """Outcomes whose numbers count; a record without an outcome passed."""
-_SECTIONS = ("latency", "memory", "quality", "weights")
+_SECTIONS = ("latency", "memory", "quality", "recovered", "training", "weights")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sparsity.frontier import unpruned
 from sparsity.record import Cell, Record
 
 CONDITIONS = ("workload", "dtype", "task")
@@ -48,8 +49,8 @@ class Reference:
 
 
 def is_control(cell: Cell) -> bool:
-    """Whether the cell is the dense control, or another of the unpruned model."""
-    return cell.method == "none" and not cell.sparsity
+    """Whether the cell is the dense control, or another of the unpruned model as it is: not after more training."""
+    return unpruned(cell) and _without(cell).recovery is None
 
 
 def models(records: Iterable[Record]) -> list[str]:
@@ -60,9 +61,12 @@ def models(records: Iterable[Record]) -> list[str]:
 def lines(records: Sequence[Record], named_by: tuple[str, ...]) -> list[Line]:
     """The pruned records as lines, each begun by the control in its own format where there is one.
 
+    A line of recovered models, or of a later step of a composition, begins where it was measured: at sparsity 0 it
+    would be another model than the unpruned one.
+
     `records` hold one kind of measurement; those without a sparsity are left out.
     """
-    pruned = [r for r in records if not is_control(r.cell) and r.cell.sparsity is not None]
+    pruned = [r for r in records if not unpruned(r.cell) and r.cell.sparsity is not None]
     shown = [axis for axis in AXES if axis in named_by or _varies(axis, pruned)]
     groups: dict[Cell, dict[float, list[Record]]] = {}
     for record in pruned:
@@ -70,7 +74,7 @@ def lines(records: Sequence[Record], named_by: tuple[str, ...]) -> list[Line]:
         points.setdefault(record.cell.sparsity or 0.0, []).append(record)
     found = []
     for cell, points in groups.items():
-        control = control_of(cell, records)
+        control = None if cell.recovery or cell.after else control_of(cell, records)
         if control is not None and control.cell.format == cell.format:  # another's would be a point never measured
             points.setdefault(0.0, [control])
         ordered = tuple(Point(sparsity, tuple(points[sparsity])) for sparsity in sorted(points))
@@ -94,7 +98,7 @@ def control_of(cell: Cell, records: Iterable[Record]) -> Record | None:
 def references(records: Sequence[Record]) -> list[Reference]:
     """The plain dense controls, one per model and set of conditions, and those in formats that no pruned model has."""
     shown = [axis for axis in CONDITIONS if _varies(axis, records)]
-    with_lines = {record.cell.format for record in records if not is_control(record.cell)}
+    with_lines = {record.cell.format for record in records if not unpruned(record.cell)}
     found: dict[Cell, Reference] = {}
     for record in records:
         cell = record.cell

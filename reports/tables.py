@@ -94,12 +94,12 @@ def pruning_cost(records: Sequence[Record]) -> str:
     for record in records:
         if record.pruned is not None and record.pruned.seconds is not None and record.cell.method != "none":
             cell = record.cell
-            key = (cell.model, cell.method, cell.pattern, cell.scope, cell.sparsity, cell.recovery)
+            key = (cell.model, cell.method, cell.pattern, cell.scope, cell.sparsity, cell.recovery, cell.after)
             groups.setdefault(key, []).append(record)
     headers = ["model", "pruned by", "sparsity", "of prunable", "of all parameters", "s", "extra MiB"]
     headers += ["torch s", "torch extra MiB", "calibration alone s", "copy s"]
     order = {name: place for place, name in enumerate(models(records))}
-    keys = sorted(groups, key=lambda key: (order[str(key[0])], str(key[1:4]), key[4] or 0.0, str(key[5])))
+    keys = sorted(groups, key=lambda key: (order[str(key[0])], str(key[1:4]), key[4] or 0.0, str(key[5:])))
     return markdown(headers, [_cost_row(groups[key]) for key in keys], text_columns=2)
 
 
@@ -237,7 +237,9 @@ def _cost_row(group: Sequence[Record]) -> list[str]:
     """One row: medians over seeds for time, the largest for memory; the sparsities are those of the first."""
     cell, all_pruned = group[0].cell, [record.pruned for record in group if record.pruned is not None]
     first = all_pruned[0]
-    by = " \u00b7 ".join(str(v) for v in (cell.method, cell.pattern, cell.scope, cell.recovery) if v is not None)
+    by = " \u00b7 ".join(
+        str(v) for v in (cell.method, cell.pattern, cell.scope, cell.recovery, cell.after) if v is not None
+    )
 
     def known(name: str) -> list[float]:
         return [value for each in all_pruned if (value := getattr(each, name)) is not None]

@@ -218,11 +218,15 @@ class Bench:
                 points.append(trends.Point(recipe.sparsity, self.score(reference, task, recipe)))
         return points
 
-    def dense_bytes(self, reference: str, text: str) -> tuple[int, int]:
-        """(weights, peak of a forward pass) of the dense model, bytes; measured once for each workload."""
-        key = (reference, text)
+    def dense_bytes(self, reference: str, text: str, task: str | None = None) -> tuple[int, int]:
+        """(weights, peak of a forward pass) of the dense model, bytes; measured once for each workload.
+
+        With the head of a task, or with that of its main one.
+        """
+        subject = self.subject(reference, task or self.main_task(reference))
+        key = self.on(subject, text)
         if key not in self.dense_memory:
-            model = self.subject(reference, self.main_task(reference)).loaded.model
+            model = subject.loaded.model
             peak = memory.peak_memory(self.forward(model, text), self.options.device)
             self.dense_memory[key] = (memory.resident_bytes(model), peak.bytes)
         return self.dense_memory[key]
@@ -236,6 +240,12 @@ class Bench:
         if text not in (known := self.fastest[1]):
             known[text] = execution.in_format(pruned, name, functools.partial(self.call, text=text))
         return known[text]
+
+    def on(self, subject: Subject, text: str) -> tuple[str, str]:
+        """(reference, workload) under which the dense model's own numbers are kept; another head has its own."""
+        reference = subject.loaded.reference
+        main = subject.name == self.main_task(reference)
+        return reference, text if main else f"{text} {subject.name}"
 
     def call(self, model: PreTrainedModel, text: str) -> Callable[[], torch.Tensor]:
         """What runs the model on a workload such as "8x64", with its head or without, as the options say."""
@@ -271,10 +281,10 @@ class Bench:
             return None
         if control:
             floor = pair.ratio.floor
-            self.noise.setdefault((subject.loaded.reference, text), []).append(floor)
+            self.noise.setdefault(self.on(subject, text), []).append(floor)
         timed = latency.described(pair, floor, control)
         eager = functools.partial(self.forward, text=text, eager=True)
-        measured = self.limits.unpruned_of((subject.loaded.reference, text), subject.loaded.model, eager, budget)
+        measured = self.limits.unpruned_of(self.on(subject, text), subject.loaded.model, eager, budget)
         found = self.limits.beside(timed, measured, pruned, executed, eager(executed), budget)
         return dataclasses.replace(found, ceiling=None) if self.options.compile else found  # that of eager models
 
@@ -284,7 +294,7 @@ class Bench:
         Measured when it is first asked for, unless the control was a cell of the run; and again, a few
         times, while it is too high for any verdict: noise often passes.
         """
-        floors = self.noise.setdefault((subject.loaded.reference, text), [])
+        floors = self.noise.setdefault(self.on(subject, text), [])
         if not floors or (floors[-1] > ratio.NOISY and len(floors) <= MORE_CONTROLS):
             floors.append(latency.timed_in_turns(*self.control_arms(subject, text), budget).ratio.floor)
         return floors[-1]

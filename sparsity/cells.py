@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from sparsity.progress import Progress
 
 CELL_AXES = frozenset(Cell.__dataclass_fields__)
-OURS = frozenset({"record", "bench"})
+OURS = frozenset({"record", "bench", "recoveries"})
 """Fixtures by which a test is known as one of a benchmark's: a parameter may be called `model` anywhere."""
 
 

@@ -32,7 +32,7 @@ def task_loss(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     from torch.nn import functional
 
     logits, labels = counted(model(**batch.inputs).logits, batch.labels)
-    return functional.cross_entropy(logits.float(), labels)
+    return functional.cross_entropy(_wide(logits), labels)
 
 
 def distillation(teacher: PreTrainedModel) -> Loss:
@@ -45,8 +45,8 @@ def distillation(teacher: PreTrainedModel) -> Loss:
         with torch.no_grad():
             wanted = teacher(**batch.inputs, output_hidden_states=True)
         found = model(**batch.inputs, output_hidden_states=True)
-        logits, labels = counted(found.logits.float(), batch.labels)
-        soft, _ = counted(wanted.logits.float(), batch.labels)
+        logits, labels = counted(_wide(found.logits), batch.labels)
+        soft, _ = counted(_wide(wanted.logits), batch.labels)
         likelihoods = functional.log_softmax(logits / TEMPERATURE, -1)
         targets = functional.log_softmax(soft / TEMPERATURE, -1)
         apart = functional.kl_div(likelihoods, targets, reduction="batchmean", log_target=True) * TEMPERATURE**2
@@ -62,9 +62,14 @@ def hidden_distance(found: Any, wanted: Any, batch: Batch) -> torch.Tensor:
 
     parts = []
     for student, teacher, mask in _pairs(found, wanted, batch):
-        a, b = student[mask].float(), teacher[mask].float()  # (tokens, width)
+        a, b = _wide(student[mask]), _wide(teacher[mask])  # (tokens, width)
         parts.append((a - b).square().mean() / (b - b.mean(0)).square().mean().clamp_min(1e-12))
     return torch.stack(parts).mean()
+
+
+def _wide(x: torch.Tensor) -> torch.Tensor:
+    """In float32 at least: squares and exponentials of half precision overflow."""
+    return x if x.dtype.itemsize >= 4 else x.float()
 
 
 def _pairs(found: Any, wanted: Any, batch: Batch) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:

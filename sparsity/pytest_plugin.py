@@ -23,6 +23,7 @@ import pytest
 from sparsity import options, summary
 from sparsity.bench import Bench
 from sparsity.cells import RECORDER, STATE, Recorder, RunState, axes_of, one_line_errors, reason_of
+from sparsity.compositions import Compositions
 from sparsity.errors import Refused, SparsityError
 from sparsity.measure import machine, ratio
 from sparsity.models import hub
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
 OPTIONS = {
-    "profile": "set of defaults: smoke, default, study, full, break-even",
+    "profile": "set of defaults: smoke, default, frontier, study, full, break-even",
     "dtype": f"of weights and activations: {', '.join(options.DTYPES)} (float32)",
     "device": "cpu or cuda (cpu)",
     "threads": "threads that torch computes with (physical cores)",
@@ -245,6 +246,12 @@ def bench(request: pytest.FixtureRequest) -> Bench:
 def recoveries(pytestconfig: pytest.Config) -> Recoveries:
     """What the run has recovered."""
     return Recoveries(pytestconfig.stash[STATE].bench)
+
+
+@pytest.fixture(scope="session")
+def composed(recoveries: Recoveries) -> Compositions:
+    """What the run has composed."""
+    return Compositions(recoveries)
 
 
 @pytest.fixture

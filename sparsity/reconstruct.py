@@ -5,7 +5,9 @@ With H the sum of x x^T over calibration tokens, each row w of a layer gets the 
 with the mask fixed. Block by block, on what the blocks before give after they were mended. No labels, no
 gradients. Solved by conjugate gradients on the kept weights of all rows at once, preconditioned by the
 diagonal (Saad: Iterative Methods for Sparse Linear Systems, 2nd ed., algorithm 9.1), which never makes the
-error larger than it was.
+error, with the little that damps H, larger than it was.
+
+Refuses inputs that are not finite: weights fitted to them would not be either.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from sparsity import gather
 from sparsity.calibration import HESSIAN
+from sparsity.errors import BadValue
 from sparsity.hessian import DAMPING
 
 if TYPE_CHECKING:
@@ -45,7 +48,7 @@ def reconstruct(
         dense: the same layers of the unpruned model.
         batches: calibration.
 
-    Raises `Refused` for a model that cannot be calibrated.
+    Raises `Refused` for a model that cannot be calibrated, `BadValue` where a layer's inputs are not finite.
     """
     gather.check(model)
     seeds = [(0, position) for position in range(len(layers))]
@@ -67,9 +70,13 @@ def solve(weight: torch.Tensor, mask: torch.Tensor, dense: torch.Tensor, hessian
     """
     import torch
 
+    if not bool(torch.isfinite(hessian.sum())):  # one that is not makes the sum so
+        raise BadValue(
+            "the inputs of a layer are not finite, so nothing can be fitted to them; look for NaN or overflow"
+        )
     damped = hessian.clone()
     damped.diagonal().add_(DAMPING * float(hessian.diagonal().mean()))
-    diagonal = damped.diagonal()
+    diagonal = damped.diagonal().clamp_min(torch.finfo(damped.dtype).tiny)  # 0 where all inputs were always zero
     found, kept = weight.double(), mask.double()
     residual = ((dense.double() - found) @ damped) * kept  # (out, in): minus the gradient
     scaled = residual / diagonal

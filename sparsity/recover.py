@@ -13,8 +13,9 @@ or where the pattern leaves no room for a schedule.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from sparsity import bypass, losses, pattern, training
 from sparsity.errors import Refused
 from sparsity.methods import METHODS
 from sparsity.models.architecture import blocks_of, prunable_layers
-from sparsity.prune import PrunedModel, Recipe, prune
+from sparsity.prune import PrunedModel, Recipe, prune, workspace
 from sparsity.reconstruct import reconstruct
 from sparsity.training_state import START, Reached
 
@@ -82,6 +83,7 @@ class GradualHold(MaskHold):
 
     def __init__(self, model: PreTrainedModel, recipe: Recipe, calibration: Sequence[Batch]) -> None:
         self._calibration, self._final, self._times = calibration, recipe, 0
+        prune(workspace(model), recipe, batches=calibration)  # what cannot be is refused now, not half-way
         super().__init__(prune(model, Recipe("none", 0.0)))
 
     def advance(self, done: float, optimizer: torch.optim.Optimizer) -> None:
@@ -89,35 +91,53 @@ class GradualHold(MaskHold):
         due = min(TIMES, 1 + int(done / PRUNED_BY * TIMES))
         if due <= self._times:
             return
-        self._times = due
-        before = self.pruned.masks
-        recipe = replace(self._final, sparsity=cubic(self._final.sparsity, due / TIMES))
-        found = prune(self.pruned.model, recipe, batches=self._calibration)
-        if any(bool((new & ~old).any()) for new, old in zip(found.masks, before, strict=True)):
-            raise Refused(f"{recipe.method} brought back what it had removed, so it cannot prune little by little")
-        self.adopt(found)
+        self._prune(due)
         for weight, mask in self._held:
             for moment in ("exp_avg", "exp_avg_sq"):
                 if weight in optimizer.state:
                     optimizer.state[weight][moment].mul_(mask)
 
+    def finish(self) -> None:
+        """Prunes what is still to go, where so few steps were made that none of them saw the end of the schedule."""
+        if self._times < TIMES:
+            self._prune(TIMES)
+
+    def _prune(self, due: int) -> None:
+        self._times = due
+        before = self.pruned.masks
+        recipe = replace(self._final, sparsity=cubic(self._final.sparsity, due / TIMES))
+        try:
+            found = prune(self.pruned.model, recipe, batches=self._calibration)
+        except Refused:
+            if due < TIMES and isinstance(pattern.parse(recipe.pattern), pattern.GroupPattern):
+                return  # so little of so few groups is none; all of it has been tried
+            raise
+        if any(bool((new & ~old).any()) for new, old in zip(found.masks, before, strict=True)):
+            raise Refused(f"{recipe.method} brought back what it had removed, so it cannot prune little by little")
+        self.adopt(found)
+
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The masks, and how often it has pruned."""
+        """The masks, how often it has pruned, and what is told of it."""
         import torch
 
         masks = {str(i): mask for i, mask in enumerate(self.pruned.masks)}
-        return {**masks, "times": torch.tensor(self._times)}
+        told = json.dumps([self.pruned.recipe.sparsity, self.pruned.groups, self.pruned.notes])
+        return {**masks, "times": torch.tensor(self._times), "told": torch.tensor(list(told.encode()))}
 
     def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """The same, back."""
         self._times = int(tensors["times"])
+        sparsity, groups, notes = json.loads(bytes(tensors["told"].tolist()))
         device = self.pruned.model.device
         masks = [tensors[str(i)].to(device) for i in range(len(self.pruned.masks))]
         for position, block in enumerate(blocks_of(self.pruned.model)):
             own = [mask for mask, layer in zip(masks, self.pruned.layers, strict=True) if layer.block == position]
             if own and not any(bool(mask.any()) for mask in own):
                 bypass.bypass(block.module)
-        self.adopt(replace(self.pruned, masks=masks))
+        removed = sum(int((~mask).sum()) for mask in masks)
+        recipe = replace(self._final, sparsity=sparsity) if removed else self.pruned.recipe
+        counts = {kind: (gone, total) for kind, (gone, total) in groups.items()}
+        self.adopt(replace(self.pruned, masks=masks, recipe=recipe, removed=removed, groups=counts, notes=tuple(notes)))
 
 
 def cubic(final: float, done: float) -> float:
@@ -131,7 +151,10 @@ def refusal(recipe: Recipe, recovery: Recovery) -> str | None:
         return None
     if METHODS[recipe.method].stochastic:
         return f"{recipe.method} draws anew each time, so it cannot prune little by little; use {recovery.kind} alone"
-    if pattern.parse(recipe.pattern).fixed is not None:
+    shape = pattern.parse(recipe.pattern)
+    if METHODS[recipe.method].score is None and not isinstance(shape, pattern.GroupPattern):
+        return f"{recipe.method} mends weights that went before, so it cannot prune little by little; l1 can"
+    if shape.fixed is not None:
         return f"pattern {recipe.pattern} has one sparsity, so nothing can rise to it; use {recovery.kind} alone"
     return None
 
@@ -150,7 +173,7 @@ def recover(
     """A copy of the dense model, pruned and recovered; the dense model is not changed.
 
     Args:
-        dense: where the weights come from.
+        dense: where the weights come from, in eval mode.
         recipe: what to remove; with method `none` the copy is trained as it is, which is the control.
         recovery: how to win quality back.
         settings: of training; its budget is the recovery's.
@@ -168,7 +191,7 @@ def recover(
         raise Refused(reason)
     model = _own(dense, recovery)
     if not recovery.trains:
-        pruned = prune(model, recipe, dense, calibration)
+        pruned = prune(model, recipe, batches=calibration)
         if recovery:
             if not calibration:
                 raise Refused("reconstruct needs calibration batches, and none were given")
@@ -180,10 +203,20 @@ def recover(
         hold = MaskHold(prune(model, recipe, batches=calibration))
     loss = losses.distillation(teacher or dense) if recovery.kind == "distill" else losses.task_loss
     budget = replace(settings, steps=recovery.steps, seconds=recovery.seconds)
-    reached = training.train(model, batches, loss, budget, title, hold, state)
-    if dense.dtype != model.dtype:
-        model.to(dense.dtype)  # type: ignore[arg-type]  # transformers types .to by a Self that mypy loses
+    identity = {} if state is None else _identity(dense, recipe, recovery)
+    reached = training.train(model, batches, loss, budget, title, hold, state, identity)
+    if isinstance(hold, GradualHold):
+        hold.finish()
+    for own, theirs in zip(model.parameters(), dense.parameters(), strict=True):
+        own.data = own.data.to(theirs.dtype)  # buffers, such as tables of rotations, stay as they are
     return Recovered(hold.pruned, reached)
+
+
+def _identity(dense: PreTrainedModel, recipe: Recipe, recovery: Recovery) -> dict[str, object]:
+    """What tells a training from others: another model's weights would not be zero where this one's masks are."""
+    size = sum(float(parameter.detach().double().abs().sum()) for parameter in dense.parameters())
+    told = {"model": type(dense).__name__, "size": f"{size:.6g}", "recovery": str(recovery)}
+    return {**told, "recipe": asdict(recipe)}
 
 
 def _own(dense: PreTrainedModel, recovery: Recovery) -> PreTrainedModel:
@@ -191,6 +224,7 @@ def _own(dense: PreTrainedModel, recovery: Recovery) -> PreTrainedModel:
     import torch
 
     model = copy.deepcopy(dense)
+    model.eval()
     if recovery.trains and torch.finfo(dense.dtype).bits < 32:
         model = model.float()
     return model

@@ -98,19 +98,26 @@ class Recoveries:
         return self.outcomes[key]
 
     def _recover(self, key: Key) -> recover.Recovered:
+        title = " ".join(map(str, (key.reference, key.task, *_said(key.recipe), key.recovery, "seed", key.seed)))
+        start = self._new_start(key) if key.recovery.kind == "transfer" else None
+        return self.train(key, title, start)
+
+    def train(self, key: Key, title: str, start: PreTrainedModel | None = None) -> recover.Recovered:
+        """A model after the key's recovery; `start` is what it starts from where that is not the unpruned model.
+
+        The unpruned model is the teacher all the same. `title` names the training and its state.
+        """
         subject, recovery = self.bench.subject(key.reference, key.task), key.recovery
         calibrated = prune.needs(key.recipe) or recovery.kind == "reconstruct"
-        calibration = self.bench.calibration(subject) if calibrated else ()
-        start = self._new_start(key) if recovery.kind == "transfer" else subject.loaded.model
-        title = " ".join(map(str, (key.reference, key.task, *_said(key.recipe), recovery, "seed", key.seed)))
         with self.bench.showing():
             return recover.recover(
-                start,
+                start or subject.loaded.model,
                 key.recipe,
                 recovery,
                 self.settings(key),
                 self.training_batches(subject, key.seed),
-                calibration,
+                self.bench.calibration(subject) if calibrated else (),
+                teacher=None if recovery.kind == "transfer" else subject.loaded.model,
                 title=title,
                 state=self._state(title),
             )
@@ -160,6 +167,10 @@ class Recoveries:
         one_shot = quality.pooled([self.bench.score(reference, task, key.recipe) for key in keys])
         return Found(judged, _recovered(seeds, outcomes, controls, one_shot), outcomes[0].counts)
 
+    def scores(self, key: Key) -> quality.Scores:
+        """Of the recovered model; trained now if it was not yet."""
+        return self._outcome(key).scores
+
     def cost_of_holding(self, benchmark: BenchmarkFixture, reference: str, budget: float) -> record.Training | None:
         """A training step that holds masks beside one that does not, in turns; None where nothing is timed."""
         subject = self.bench.subject(reference, self.bench.main_task(reference))
@@ -181,7 +192,7 @@ class Recoveries:
         control = key.recovery.control
         if not control:
             return self.bench.score(key.reference, key.task, CONTROL)
-        return self._outcome(key._replace(recipe=CONTROL, recovery=control)).scores
+        return self.scores(key._replace(recipe=CONTROL, recovery=control))
 
 
 def _recovered(

@@ -31,6 +31,8 @@ TRAINED = ("finetune", "distill", "transfer")
 """Those that have a budget."""
 GRADUAL = "gradual-"
 EXAMPLES = ("none", "reconstruct", "finetune:200", "distill:200", "gradual-distill:200", "transfer:200", "distill:60s")
+LARGEST = 9_999_999
+"""Steps, or seconds."""
 _BUDGET = re.compile(r"([1-9][0-9]{0,6})(s?)")
 
 
@@ -49,8 +51,10 @@ class Recovery:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UnknownName("recovery", self.kind, KINDS)
-        if self.trains != ((self.steps is None) != (self.seconds is None)):
-            raise BadValue(f"recovery {self.kind}: {_how_to_say(self.kind)}")
+        given = [budget for budget in (self.steps, self.seconds) if budget is not None]
+        if len(given) != self.trains or not all(type(one) is int and 0 < one <= LARGEST for one in given):
+            word = f"{GRADUAL if self.gradual else ''}{self.kind}"
+            raise BadValue(f"recovery {word}: {_how_to_say(self.kind, word)}")
         if self.gradual and not self.trains:
             raise BadValue(f"recovery {self.kind} does not train, so it cannot prune as it trains")
 
@@ -97,15 +101,15 @@ def parse(text: str) -> Recovery:
         return Recovery(kind, gradual=word != kind)
     found = _BUDGET.fullmatch(budget)
     if found is None or kind not in TRAINED:
-        raise BadValue(f"recovery {text!r}: {_how_to_say(kind)}")
+        raise BadValue(f"recovery {text!r}: {_how_to_say(kind, word)}")
     count, unit = int(found[1]), found[2]
     return Recovery(kind, None if unit else count, count if unit else None, gradual=word != kind)
 
 
-def _how_to_say(kind: str) -> str:
+def _how_to_say(kind: str, word: str) -> str:
     if kind not in TRAINED:
         return f"{kind} has no budget; say {kind}"
-    return f"say how many steps or seconds, as in {kind}:200 or {kind}:60s"
+    return f"say how many steps or seconds, up to {LARGEST}, as in {word}:200 or {word}:60s"
 
 
 def said(recovery: Recovery, words: Callable[[int], str] = str) -> str:

@@ -1,7 +1,7 @@
-"""What ends a run in the terminal: a table of cells, a table of curves, and what was not measured.
+"""What ends a run in the terminal: cells, curves, recoveries, the frontier, what was not measured, and the answers.
 
 Cells: what each costs in time and memory, and what it lost in quality. Curves: quality, a column for
-each sparsity. What was not measured is a dash, never a zero.
+each sparsity. What was not measured is a dash, never a zero. The last lines are what a reader wants to know.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
+from sparsity import answers
+from sparsity.frontier import UNITS, candidates, unpruned
 from sparsity.record import Cell, Latency, Memory, NotMeasured, Quality, Record, Roofline
 
 COST_HEADERS = (
@@ -34,8 +36,21 @@ ENDED = {"skipped": "not measured", "error": "not measured, error", "failed": "f
 """What an outcome means for the numbers."""
 MANY = 100
 """Times the budget, beyond which it does not matter how many."""
-UNITS = {"mean_nll": 1.0, "accuracy": 100.0}
-"""By which a difference is multiplied to be in nats per token, or in points of accuracy."""
+RECOVERED_HEADERS = (
+    "model",
+    "metric",
+    "pruned by",
+    "recovery",
+    "seeds",
+    "unpruned",
+    "one-shot",
+    "recovered",
+    "control",
+    "difference ± se",
+    "verdict",
+    "s",
+)
+METRICS = {"mean_nll": "perplexity", "accuracy": "accuracy %"}
 Curve = tuple[str, str, str]
 """(model, metric, how it was pruned)."""
 
@@ -49,8 +64,10 @@ def text(
     """Everything there is to say; empty when nothing was measured. `not_run`: tests that the run was stopped before."""
     stopped = f"The run was stopped: {not_run} tests were not run." if not_run else ""
     about_time = "\n".join(part for part in (limits(records, roofline), doubts(records)) if part)
-    to_know = "\n".join(part for part in (choices(records), notes(records)) if part)
-    parts = (costs(records), about_time, quality(records), to_know, missing(not_measured), stopped)
+    to_know = "\n".join(part for part in (training(records), choices(records), notes(records)) if part)
+    told = "\n".join(answers.sentences(candidates(records)))
+    tables = (costs(records), about_time, quality(records), recovered(records), frontier(records))
+    parts = (*tables, to_know, missing(not_measured), stopped, told)
     return "\n\n".join(part for part in parts if part)
 
 
@@ -118,14 +135,16 @@ def quality(records: Iterable[Record]) -> str:
     controls: dict[tuple[str, str], Quality] = {}
     for record in records:
         cell, sparsity = record.cell, record.cell.sparsity
-        if record.quality is None or sparsity is None:
-            continue
-        metric = {"mean_nll": "perplexity", "accuracy": "accuracy %"}[record.quality.metric]
-        if cell.method == "none":
+        if record.quality is None or sparsity is None or (unpruned(cell) and _recovery(cell)):
+            continue  # the unpruned model after more training stands beside what it is the control of
+        metric = METRICS[record.quality.metric]
+        if unpruned(cell):
             controls[cell.model, metric] = record.quality
         else:
             curve = (cell.model, metric, _pruned_by(cell))
-            points.setdefault(curve, {}).setdefault(sparsity, []).append(record.quality)
+            verdict = (record.recovered or record.quality).verdict  # recovered: against the equally trained control
+            judged = dataclasses.replace(record.quality, verdict=verdict)
+            points.setdefault(curve, {}).setdefault(sparsity, []).append(judged)
     for model, metric in controls:
         if not any(curve[:2] == (model, metric) for curve in points):
             points[model, metric, "none"] = {}
@@ -139,6 +158,40 @@ def quality(records: Iterable[Record]) -> str:
         for curve, found in points.items()
     ]
     return _table(rows, ("model", "metric", "pruned by", "unpruned", *map(str, columns)))
+
+
+def recovered(records: Iterable[Record]) -> str:
+    """What each recovery won back, beside the unpruned model after as much of the same training; empty without any.
+
+    The difference is from that control, in points or nats; seconds are those of one training seed.
+    """
+    rows = []
+    for record in records:
+        found, judged = record.recovered, record.quality
+        if found is None or judged is None:
+            continue
+        kind, seeds = judged.metric, ", ".join(map(str, found.seeds))
+        pruned_by = _name(dataclasses.replace(record.cell, model="", recovery=None, task=None)).removeprefix(" · ")
+        values = (judged.dense_value, found.one_shot, math.fsum(found.values) / len(found.values), found.control)
+        shown = [MISSING if value is None else _shown(kind, value) for value in values]
+        seconds = MISSING if found.seconds is None else f"{found.seconds:.0f}"
+        rows.append([record.cell.model, METRICS[kind], pruned_by, record.cell.recovery or MISSING, seeds, *shown])
+        rows[-1] += [_signed(kind, found.delta, found.delta_stderr), found.verdict, seconds]
+    return _table(rows, RECOVERED_HEADERS)
+
+
+def frontier(records: Iterable[Record]) -> str:
+    """What nothing else beats in time, weights and quality at once; empty where nothing is compared."""
+    return _table(answers.unbeaten(candidates(records)), answers.HEADERS)
+
+
+def training(records: Iterable[Record]) -> str:
+    """What it costs to hold masks while training, a line for each model; empty where it was not measured."""
+    found = [(record.cell.model, record.training) for record in records if record.training is not None]
+    return "\n".join(
+        f"holding masks costs {each.ratio:.3f}x [{each.low:.2f}, {each.high:.2f}] of a training step: {model}"
+        for model, each in found
+    )
 
 
 def choices(records: Iterable[Record]) -> str:
@@ -190,7 +243,11 @@ def _pruned_by(cell: Cell) -> str:
 
 def _chosen(cell: Cell) -> tuple[object, ...]:
     """Which weights are gone: what a cell's quality hangs on, whatever its format and workload."""
-    return cell.model, cell.method, cell.pattern, cell.scope, cell.sparsity, cell.seed, cell.recovery
+    return cell.model, cell.method, cell.pattern, cell.scope, cell.sparsity, cell.seed, _recovery(cell), cell.after
+
+
+def _recovery(cell: Cell) -> str | None:
+    return None if cell.recovery == "none" else cell.recovery
 
 
 def _latency(latency: Latency | None) -> tuple[str, str, str, str, str, str]:
@@ -209,9 +266,14 @@ def _difference(quality: Quality | None) -> str:
     """The paired difference from the unpruned model and its standard error; nothing for that model itself."""
     if quality is None or quality.verdict is None or quality.delta is None or quality.delta_stderr is None:
         return MISSING
-    factor = UNITS[quality.metric]
+    return _signed(quality.metric, quality.delta, quality.delta_stderr)
+
+
+def _signed(metric: str, delta: float, stderr: float) -> str:
+    """A difference with its standard error, in points or nats."""
+    factor = UNITS[metric]
     places = 3 if factor == 1.0 else 1
-    return f"{factor * quality.delta:+.{places}f} ± {factor * quality.delta_stderr:.{places}f}"
+    return f"{factor * delta:+.{places}f} ± {factor * stderr:.{places}f}"
 
 
 def _memory(memory: Memory | None) -> tuple[str, str, str]:
@@ -221,8 +283,12 @@ def _memory(memory: Memory | None) -> tuple[str, str, str]:
 
 
 def _value(found: Sequence[Quality]) -> str:
-    mean = math.fsum(each.value for each in found) / len(found)
-    if found[0].metric == "accuracy":
+    return _shown(found[0].metric, math.fsum(each.value for each in found) / len(found))
+
+
+def _shown(metric: str, mean: float) -> str:
+    """Accuracy in %, mean NLL as perplexity."""
+    if metric == "accuracy":
         return f"{100 * mean:.1f}"
     if mean >= 300:  # far beyond any vocabulary, and soon beyond any number
         return f"e^{mean:.0f}"

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sparsity import training_state
 from sparsity.errors import BadValue
@@ -59,9 +59,12 @@ class Settings:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.seconds is None):
             raise BadValue("training has a budget of steps or of seconds, one of them")
-        if not self.learning_rate > 0:
-            raise BadValue(f"learning rate {self.learning_rate} is not above 0")
-        if self.accumulate < 1:
+        budget = self.steps if self.seconds is None else self.seconds
+        if budget is None or not 0 < budget < math.inf:
+            raise BadValue(f"a budget of {budget} {'steps' if self.seconds is None else 'seconds'} is no training")
+        if not 0 < self.learning_rate < math.inf:
+            raise BadValue(f"learning rate {self.learning_rate} is not a number above 0")
+        if type(self.accumulate) is not int or self.accumulate < 1:
             raise BadValue(f"accumulate {self.accumulate} is not a whole number from 1")
 
 
@@ -89,6 +92,7 @@ def train(
     title: str,
     hold: Hold | None = None,
     state: Path | None = None,
+    identity: Mapping[str, object] | None = None,
 ) -> Reached:
     """Train every parameter of the model in place; it ends in eval mode, without gradients.
 
@@ -101,17 +105,23 @@ def train(
         hold: keeps the zeros of a pruned model.
         state: a folder in which the state is saved now and then, and from which an interrupted training goes on;
             it is emptied at the end.
+        identity: what tells this training from others beside its title and settings, plain values.
 
-    Raises `BadValue` when the loss is not finite, or the folder holds the state of another training.
+    Raises `BadValue` when the loss is not finite, the batches come to an end, or the folder holds the state of
+    another training.
     """
     import torch
 
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(settings.seed)
+        torch.default_generator.manual_seed(settings.seed)  # torch.manual_seed would seed every GPU there is
+        for device in devices:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(settings.seed)
         model.train().requires_grad_(True)
+        told = {"title": title, **asdict(settings), **(identity or {})}
         try:
-            return _run(model, batches, loss, settings, title, hold, state)
+            return _run(model, batches, loss, settings, told, hold, state)
         finally:
             model.zero_grad(set_to_none=True)
             model.eval().requires_grad_(False)
@@ -122,19 +132,19 @@ def _run(
     batches: Iterator[Batch],
     loss: Loss,
     settings: Settings,
-    title: str,
+    identity: Mapping[str, Any],
     hold: Hold | None,
     folder: Path | None,
 ) -> Reached:
     from tqdm import tqdm
 
-    optimizer = adamw(model, settings)
-    identity = {"title": title, **asdict(settings)}
+    optimizer, title = adamw(model, settings), identity["title"]
     reached, held = training_state.resume(folder, identity, model, optimizer) if folder else (START, {})
     if held and hold is not None:
         hold.restore(held)
     batches = itertools.islice(batches, reached.steps * settings.accumulate, None)
-    started = saved = time.perf_counter() - reached.seconds
+    saved = time.perf_counter()
+    started = saved - reached.seconds
     with tqdm(total=settings.steps, desc=title, initial=reached.steps, unit="step", delay=2.0, leave=False) as progress:
         while (done := progress_of(settings, reached)) < 1:
             for group in optimizer.param_groups:
@@ -145,9 +155,10 @@ def _run(
             now = time.perf_counter()
             reached = Reached(reached.steps + 1, now - started, reached.documents + seen)
             progress.update()
-            if reached.steps % LOOK_EVERY == 1 or reached.steps == settings.steps:
+            to_save = folder is not None and now - saved > SAVE_EVERY
+            if to_save or reached.steps % LOOK_EVERY == 1 or progress_of(settings, reached) >= 1:
                 _look(value, reached.steps, title, progress)
-            if folder is not None and now - saved > SAVE_EVERY:
+            if folder is not None and to_save:  # after the look: nothing goes on from weights that are lost
                 training_state.save(folder, identity, model, optimizer, hold.tensors() if hold else {}, reached)
                 saved = time.perf_counter()
     if folder is not None:
@@ -177,7 +188,10 @@ def _step(
 
     total, documents = torch.zeros((), device=model.device), 0
     for _ in range(settings.accumulate):
-        batch = next(batches).to(model.device)
+        batch = next(batches, None)
+        if batch is None:
+            raise BadValue("the batches to train on came to an end")
+        batch = batch.to(model.device)
         with torch.autocast(model.device.type, torch.bfloat16, enabled=model.device.type == "cuda"):
             part = loss(model, batch) / settings.accumulate
         part.backward()

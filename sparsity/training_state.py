@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 FILE = "training.safetensors"
+PART = f"{FILE}.part"
+"""Of a save that is not over."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,11 @@ def save(
         optimizer: AdamW over them.
         held: what the hold of masks keeps.
         reached: how far it has come.
+
+    Raises `BadValue` where nothing can be saved.
     """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors = {f"parameter/{name}": p.detach() for name, p in model.named_parameters()}
@@ -63,14 +68,19 @@ def save(
         tensors |= {f"optimizer/{name}/{key}": value for key, value in moments.items()}
     tensors |= {f"held/{name}": value for name, value in held.items()}
     tensors["random"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["random cuda"] = torch.cuda.get_rng_state()
+    if (device := _gpu(model)) is not None:
+        tensors["random cuda"] = torch.cuda.get_rng_state(device)
     whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
     told = {"identity": _text(identity), "reached": json.dumps(dataclasses.asdict(reached))}
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f"{FILE}.part"
-    save_file(whole, beside, told)
-    beside.replace(folder / FILE)
+    beside = folder / PART
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(whole, beside, told)
+        beside.replace(folder / FILE)
+    except (OSError, SafetensorError) as error:
+        raise BadValue(
+            f"{folder}: the state of a training cannot be saved there: {' '.join(str(error).split())}"
+        ) from None
 
 
 def resume(
@@ -93,7 +103,9 @@ def resume(
         reached = Reached(**json.loads(told["reached"]))
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise BadValue(f"{file}: no state of a training ({type(error).__name__}); remove it to start anew") from None
-    if told.get("identity") != _text(identity):
+    shapes = {name: tensor.shape for name, tensor in tensors.items() if name.startswith("parameter/")}
+    own = {f"parameter/{name}": parameter.shape for name, parameter in model.named_parameters()}
+    if told.get("identity") != _text(identity) or shapes != own or "random" not in tensors:
         raise BadValue(f"{file}: the state of another training; remove it, or choose another folder")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -103,14 +115,21 @@ def resume(
             if moments:  # the count of steps lies where the optimizer wants it: beside the weights when it is fused
                 optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in moments.items()}
     torch.set_rng_state(tensors["random"])
-    if "random cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["random cuda"])
+    if "random cuda" in tensors and (device := _gpu(model)) is not None:
+        torch.cuda.set_rng_state(tensors["random cuda"], device)
     return reached, {name.removeprefix("held/"): value for name, value in tensors.items() if name.startswith("held/")}
 
 
 def forget(folder: Path) -> None:
     """Removes the state: the training is over."""
-    (folder / FILE).unlink(missing_ok=True)
+    for name in (FILE, PART):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _gpu(model: nn.Module) -> torch.device | None:
+    """Where dropout draws, beside the CPU."""
+    device = next(model.parameters()).device
+    return device if device.type == "cuda" else None
 
 
 def _text(identity: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from sparsity.positions import positions_of
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
     from sparsity.tasks.batching import Batch
 
@@ -65,11 +65,21 @@ def inputs(workload: Workload, model: PreTrainedModel) -> dict[str, torch.Tensor
         shape = (workload.batch, workload.length)
         return torch.randint(config.vocab_size, shape, generator=generator).to(model.device)
 
-    tensors = {"input_ids": tokens()}
+    tensors = {"input_ids": ended(tokens(), config) if config.is_encoder_decoder else tokens()}
     tensors["attention_mask"] = torch.ones_like(tensors["input_ids"])
     if config.is_encoder_decoder:
         tensors["decoder_input_ids"] = tokens()
     return tensors
+
+
+def ended(tokens: torch.Tensor, config: PreTrainedConfig) -> torch.Tensor:
+    """The tokens with one end each, at the end: an encoder-decoder's classifier reads what it finds there."""
+    end = config.eos_token_id
+    if not isinstance(end, int) or config.vocab_size < 2:
+        return tokens
+    tokens[tokens == end] = (end + 1) % config.vocab_size
+    tokens[:, -1] = end
+    return tokens
 
 
 def call(workload: Workload, model: PreTrainedModel, head: bool = True) -> Callable[[], torch.Tensor]:

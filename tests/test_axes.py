@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,8 @@ ASKED: dict[str, list[tuple[str, ...]]] = {
     "memory": [(*PRUNED, "format", "workload")],
     "perplexity": [(*PRUNED, "task"), ACROSS, ("model", "task")],
     "classification": [(*PRUNED, "task"), ACROSS, ("model", "task")],
+    "recovery": [(*PRUNED[:4], "sparsity", "recovery", "task"), ("model",)],
+    "composition": [("model", "task", "workload", "recovery")],
 }
 """The axes that the tests of each question ask for."""
 EVERY_QUESTION = [(profile, name) for profile, found in axes.PROFILES.items() for name in found if found[name]]
@@ -70,7 +73,8 @@ def test_identifiers_of_a_small_grid_are_what_they_have_always_been() -> None:
 
 def test_the_control_is_there_once_a_model_and_has_nothing_to_choose() -> None:
     cells = axes.cells([replace(SMALL, tasks=("lm",))], axes.NAMES)
-    control = {"method": "none", "pattern": None, "scope": None, "sparsity": 0.0, "seed": None, "format": "dense"}
+    axes_of_it = {"pattern": None, "scope": None, "sparsity": 0.0, "seed": None, "recovery": None, "format": "dense"}
+    control = {"method": "none", **axes_of_it}
     assert [cell for cell in cells if cell["method"] == "none"] == [
         {"model": model, **control, "workload": "1x8", "task": "lm"} for model in ("bert", "gpt2")
     ]
@@ -311,7 +315,13 @@ def test_sparsities_are_those_of_all_grids_that_have_the_method_pattern_and_scop
 
 
 def test_a_profile_has_all_questions_and_known_values() -> None:
-    assert set(axes.PROFILES) == set(axes.TIME_PER_CELL) == {"smoke", "default", "study", "full", "break-even"}
+    assert (
+        set(axes.PROFILES)
+        == set(axes.TIME_PER_CELL)
+        == {
+            *("smoke", "default", "frontier", "study", "full", "break-even"),
+        }
+    )
     for questions in axes.PROFILES.values():
         assert set(questions) == set(ASKED)
         for grid in itertools.chain(*questions.values()):
@@ -357,11 +367,14 @@ def test_smoke_has_at_most_40_cells_a_test_and_model_and_every_embedded_model(qu
     grids = axes.grids(Options(profile="smoke"), question)
     for wanted in ASKED[question]:
         cells = axes.cells(grids, wanted)
-        assert all(1 <= sum(cell["model"] == model for cell in cells) <= 40 for model in ("bert", "gpt2", "bart"))
+        models = (
+            axes.EMBEDDED if question not in ("recovery", "composition") else axes.EMBEDDED[:1]
+        )  # training takes long
+        assert all(1 <= sum(cell["model"] == model for cell in cells) <= 40 for model in models)
 
 
 def test_study_is_the_originals_models_sparsities_and_workload() -> None:
-    for question in ASKED:
+    for question in set(ASKED) - {"composition"}:
         grid, *halves = axes.grids(Options(profile="study"), question)
         assert [model.split("/")[1] for model in grid.models] == ["bert-base-uncased", "gpt2", "bart-base"]
         assert {0.0, *grid.sparsities} == {0.0, 0.1, 0.5, 0.9, 0.95, 0.99}
@@ -525,5 +538,57 @@ def test_a_question_of_whose_tasks_none_is_left_has_no_cell() -> None:
 
 
 def test_an_unknown_profile_is_refused_with_the_known_and_the_nearest() -> None:
-    with pytest.raises(UnknownName, match=r"did you mean 'smoke'\? Known: smoke, default, study, full, break-even"):
+    with pytest.raises(UnknownName, match=r"did you mean 'smoke'\? Known: smoke, default, study, full, frontier"):
         axes.grids(parse({"profile": "smok"}), "latency")
+
+
+# -- recoveries -----------------------------------------------------------------------------------------
+
+RECOVERED = ("model", "method", "pattern", "scope", "sparsity", "recovery", "task")
+
+
+def recovered(**changes: Any) -> list[str]:
+    grid = replace(SMALL, models=("bert",), methods=("l1",), scopes=("layer",), tasks=("classification",), **changes)
+    return [name.removeprefix("bert-") for name in identifiers(grid, *RECOVERED)]
+
+
+def test_the_unpruned_model_is_trained_as_long_once_for_each_budget() -> None:
+    assert recovered(recoveries=("reconstruct", "finetune:9", "distill:9", "gradual-distill:5", "transfer:5")) == [
+        *(f"none-0.0-{control}-classification" for control in ("finetune:9", "finetune:5", "transfer:5")),
+        *(
+            f"l1-unstructured-layer-0.5-{each}-classification"
+            for each in ("reconstruct", "finetune:9", "distill:9", "gradual-distill:5", "transfer:5")
+        ),
+    ]
+
+
+def test_one_shot_is_no_cell_of_the_question_of_recovery() -> None:
+    assert recovered(recoveries=("none",)) == []
+    assert recovered(recoveries=("none", "reconstruct")) == ["l1-unstructured-layer-0.5-reconstruct-classification"]
+
+
+def test_a_recovery_that_is_refused_is_left_out_unless_it_was_asked_for() -> None:
+    grid = replace(SMALL, models=("bert",), methods=("random",), scopes=("layer",), recoveries=("gradual-distill:5",))
+    assert identifiers(grid, "method", "recovery") == ["none-finetune:5"]
+    named = replace(grid, asked=frozenset({"gradual-distill:5"}))
+    assert identifiers(named, "method", "recovery") == ["none-finetune:5", "random-gradual-distill:5"]
+
+
+def test_a_transfer_ends_in_a_classifier() -> None:
+    grid = replace(SMALL, models=("bert",), methods=("l1",), scopes=("layer",), recoveries=("transfer:5",))
+    assert identifiers(replace(grid, tasks=("lm",)), "method", "recovery") == []
+
+
+def test_only_a_question_that_spans_recoveries_is_asked_with_those_of_the_command_line() -> None:
+    options = parse({"recoveries": "finetune:7", "profile": "smoke"})
+    assert {grid.recoveries for grid in axes.grids(options, "recovery")} == {("finetune:7",)}
+    assert {grid.recoveries for grid in axes.grids(options, "latency")} == {None}
+
+
+def test_a_composition_goes_on_from_step_to_step() -> None:
+    steps = axes.composed("distill:9", 3)
+    assert [str(step) for step in steps] == ["ziplm neurons+heads 0.5 distill:9", "l1 0.9 distill:9", "bf16"]
+    assert [step.format for step in steps] == ["compact", "packed", "bf16"]
+    assert axes.composed("distill:9", 1) == steps[:1]
+    sparsities = [step.recipe.sparsity for step in steps if step.recipe]
+    assert sparsities == sorted(sparsities), "sparsity is of all prunable weights, so no step may ask for less"

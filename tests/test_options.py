@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparsity import options, pattern, prune
+from sparsity import options, pattern, prune, recovery
 from sparsity.errors import BadValue, SparsityError, UnknownName
 from sparsity.formats import NAMES
 from sparsity.methods import METHODS
@@ -17,14 +17,17 @@ from sparsity.tasks import quality
 
 SETTINGS = (
     *("profile", "dtype", "device", "threads", "documents", "calibration", "multiple", "head"),
-    *("compile", "time-per-cell", "budget"),
+    *("compile", "learning-rate", "training-batch", "accumulate", "training-state", "time-per-cell", "budget"),
 )
 """The options that are no axis."""
 
 
 def test_nothing_set_leaves_every_axis_to_the_profile() -> None:
     parsed = options.parse({})
-    assert parsed == options.Options("default", {}, "float32", "cpu", None, 1000, 128, 1, "full", False, None, None)
+    assert parsed == options.Options()
+    training = (parsed.learning_rate, parsed.training_batch, parsed.accumulate, parsed.training_state)
+    assert training == (None, 32, 1, None)
+    assert (parsed.profile, parsed.documents, parsed.calibration, parsed.head) == ("default", 1000, 128, "full")
     assert options.parse(dict.fromkeys([*options.AXES, *SETTINGS], "")) == parsed
 
 
@@ -44,6 +47,7 @@ def test_every_option_of_the_command_line_is_named_above() -> None:
         ("workloads", "8x64,1x1", ("8x64", "1x1")),
         ("tasks", "classification,lm", ("classification", "lm")),
         ("seeds", "3,0,12", (3, 0, 12)),
+        ("recoveries", ",".join(recovery.EXAMPLES), recovery.EXAMPLES),
     ],
 )
 def test_an_axis_is_a_comma_list_in_the_order_given(name: str, text: str, expected: tuple[object, ...]) -> None:
@@ -90,11 +94,17 @@ def test_settings_that_are_no_axis() -> None:
         "multiple": "16",
         "head": "none",
         "compile": "yes",
+        "learning-rate": "5e-5",
+        "training-batch": "16",
+        "accumulate": "2",
+        "training-state": "./state",
         "time-per-cell": "2.5",
         "budget": "180",
     }
     assert texts.keys() == set(SETTINGS)
-    expected = options.Options("smoke", {}, "bfloat16", "cuda:1", 4, 20, 64, 16, "none", True, 2.5, 180.0)
+    expected = options.Options(
+        "smoke", {}, "bfloat16", "cuda:1", 4, 20, 64, 16, "none", True, 5e-5, 16, 2, "./state", 2.5, 180.0
+    )
     assert options.parse(texts) == expected
 
 
@@ -146,6 +156,13 @@ def test_an_unknown_name_is_refused_with_the_known_ones_and_the_nearest(
         *(("calibration", text) for text in ("0", "21", "18", "-2", "all", "9" * 5000)),
         *(("multiple", text) for text in ("0", "-8", "2.0", "eight", "9" * 5000)),
         *(("time-per-cell", text) for text in ("0", "0.0", "-1", "1e3", "nan", "2s", ".5", "9" * 5000)),
+        *(("learning-rate", text) for text in ("0", "0.0", "-1e-3", "1e999", "nan", "fast", "1e-999", "9" * 5000)),
+        *(("training-batch", text) for text in ("0", "-8", "2.0", "9" * 5000)),
+        *(("accumulate", text) for text in ("0", "-8", "2.0", "9" * 5000)),
+        *(
+            ("recoveries", text)
+            for text in ("distill", "distill:0", "none:1", "finetune:1h", "gradual-finetune", "tune:9")
+        ),
         *(("budget", text) for text in ("0", "-1", "3 min", "9" * 5000)),
         *(("device", text) for text in ("cuda:", "cuda:x", "cpu:cuda", "CUDA", "cuda:-1", "cuda:" + "9" * 5000)),
         *((name, ",") for name in options.AXES),

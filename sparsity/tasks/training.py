@@ -76,10 +76,16 @@ def batches(
     batch_size: int,
     seed: int,
 ) -> Iterator[Batch]:
-    """Endless batches of so many documents; what is hidden, and the order of batches, hang on the seed alone."""
+    """Endless batches of so many documents; what is hidden, and the order of batches, hang on the seed alone.
+
+    Raises `BadValue` where the documents come to an end.
+    """
     chance = random.Random(seed)
     while True:
-        examples = encode(list(itertools.islice(documents, batch_size * POOL)), chance)
+        pool = list(itertools.islice(documents, batch_size * POOL))
+        if not pool:  # they were to be without end
+            raise BadValue("the documents to train on came to an end")
+        examples = encode(pool, chance)
         order = sorted(range(len(examples)), key=lambda i: len(examples[i].input_ids))
         groups = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
         chance.shuffle(groups)

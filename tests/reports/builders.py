@@ -6,6 +6,7 @@ seeds), scopes layer and global. The other builders make single records.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterable
@@ -13,7 +14,20 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from sparsity.record import KEY, SCHEMA, Cell, Latency, LayerWeights, Memory, Pruned, Quality, Record, Weights, to_json
+from sparsity.record import (
+    KEY,
+    SCHEMA,
+    Cell,
+    Latency,
+    LayerWeights,
+    Memory,
+    Pruned,
+    Quality,
+    Record,
+    Recovered,
+    Weights,
+    to_json,
+)
 
 MODELS = ("bert", "gpt2", "bart")
 SPARSITIES = (0.1, 0.5, 0.9, 0.95, 0.99)
@@ -212,3 +226,49 @@ def write(path: Path, data: object) -> Path:
     """The data as a JSON file."""
     path.write_text(json.dumps(data), encoding="utf-8")
     return path
+
+
+def recovered(
+    model: str = "bert",
+    sparsity: float = 0.8,
+    recovery: str = "distill:200",
+    metric: str = "accuracy",
+    delta: float = -0.003,
+    **more: object,
+) -> Record:
+    """A recovered cell: near its control, which training alone made a little better than the unpruned model."""
+    dense, gain = (0.92, 0.01) if metric == "accuracy" else (2.1, -0.05)
+    control = dense + gain if recovery != "reconstruct" else dense
+    worst = -0.3 if metric == "accuracy" else 1.5
+    value = control + delta
+    lost = -delta if metric == "accuracy" else delta
+    margin, error = (0.01, 0.0025) if metric == "accuracy" else (0.02, 0.004)
+    verdict = "kept" if lost + 1.96 * error <= margin else "lost" if lost - 1.96 * error > margin else "inconclusive"
+    values: dict[str, Any] = {
+        "seeds": [0, 1, 2],
+        "values": [value - 0.001, value, value + 0.001],
+        "one_shot": dense + worst * sparsity,
+        "gained": value - dense - worst * sparsity,
+        "gained_stderr": 0.01,
+        "control": control,
+        "deltas": [delta - 0.001, delta, delta + 0.001],
+        "delta": delta,
+        "delta_stderr": error,
+        "verdict": verdict,
+    }
+    if recovery != "reconstruct":
+        values |= {"steps": 200, "seconds": 41.6, "documents": 6400}
+    values.update(more)
+    quality = Quality(
+        metric, value, 0.008, 1000, dense_value=dense, delta=value - dense, delta_stderr=error, verdict="kept"
+    )
+    task = "classification" if metric == "accuracy" else "lm"
+    cell = Cell(model, "l1", "unstructured", "layer", sparsity, recovery=recovery, task=task)
+    return Record(cell, quality=quality, recovered=Recovered(**values), outcome="passed")
+
+
+def trained_control(model: str = "bert", recovery: str = "finetune:200", metric: str = "accuracy") -> Record:
+    """The unpruned model after as much training."""
+    found = recovered(model, recovery=recovery, metric=metric, delta=0.0)
+    cell = dataclasses.replace(found.cell, method="none", pattern=None, scope=None, sparsity=0.0)
+    return dataclasses.replace(found, cell=cell, recovered=None)

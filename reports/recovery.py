@@ -1,0 +1,179 @@
+"""What a reader wants to know first, what recoveries won back, and compositions step by step; as Markdown.
+
+The answers and the frontier are those of `sparsity.answers` and `sparsity.frontier`. A ladder is a composition: each
+step is pruned from what the step before it left, which is what its cell calls `after`. Whatever lacks its data is
+left out; every outside string is escaped.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from reports.tables import markdown
+from reports.words import MISSING, escape, number, signed
+from sparsity import answers
+from sparsity.frontier import UNITS, Cost, Loss, candidates, costs, losses, unpruned
+from sparsity.record import Cell, Record
+
+ABOUT_FRONTIER = (
+    "Not beaten: no other way to run the model is at least as fast, as small and as good, and better in one of the "
+    "three, by point estimates. ±: half of the 95 % interval; brackets: its ends. A difference from dense trained as "
+    "long is from the unpruned model after as much of the same training, any other from that model as it is."
+)
+ABOUT_RECOVERY = (
+    "Accuracy as a fraction, or perplexity; means over training seeds. Control: the unpruned model after as much of "
+    "the same training. Difference: recovered less control, in points of accuracy or nats per token, with its standard "
+    "error paired over documents; in brackets those of the single seeds. Seconds: of one seed, median."
+)
+ABOUT_LADDER = (
+    "Each step is pruned from what the step above it left. Times faster and smaller than the unpruned model, in the "
+    "format that was fastest; differences in points of accuracy and nats per token with half of their 95 % interval."
+)
+ABOUT_TRAINING = "A training step that holds masks beside the same step without, in turns; above 1 is slower."
+METRICS = {"mean_nll": "perplexity", "accuracy": "accuracy"}
+
+
+def answer(records: Sequence[Record]) -> list[str]:
+    """The section at the top: the sentences and the frontier; empty where there is neither."""
+    found = candidates(records)
+    told = "\n".join(f"- {escape(each)}" for each in answers.sentences(found))
+    rows = [[escape(cell) for cell in row] for row in answers.unbeaten(found)]
+    parts = [told, markdown(answers.HEADERS, rows, text_columns=3), ABOUT_FRONTIER]
+    return ["## The answer", *parts] if told or rows else []
+
+
+def recovered(records: Iterable[Record]) -> str:
+    """A row for each recovered cell, as they were measured."""
+    headers = ["model", "pruned by", "recovery", "metric", "unpruned", "one-shot", "recovered", "control"]
+    headers += ["difference", "verdict", "steps", "seconds", "seeds (differences)"]
+    return markdown(headers, [row for record in records if (row := _recovered_row(record))], text_columns=4)
+
+
+def _recovered_row(record: Record) -> list[str]:
+    found, judged, cell = record.recovered, record.quality, record.cell
+    if found is None or judged is None:
+        return []
+    metric, factor = judged.metric, UNITS[judged.metric]
+    values = (judged.dense_value, found.one_shot, statistics.fmean(found.values), found.control)
+    places = 2 if metric == "accuracy" else 4
+    singles = (f"{seed} ({signed(factor * delta)})" for seed, delta in zip(found.seeds, found.deltas, strict=True))
+    return [
+        escape(cell.model),
+        escape(pruned_by(cell)),
+        escape(answers.recovered_by(cell.recovery) or MISSING),
+        METRICS[metric],
+        *(_shown(metric, value) for value in values),
+        f"{factor * found.delta:+.{places}f} ± {factor * found.delta_stderr:.{places}f}",
+        escape(found.verdict),
+        MISSING if found.steps is None else str(found.steps),
+        number(found.seconds),
+        ", ".join(singles),
+    ]
+
+
+def training(records: Iterable[Record]) -> str:
+    """What it costs to hold masks while training, a row for each model."""
+    rows = [
+        [
+            escape(record.cell.model),
+            f"{each.ratio:.3f} ({each.low:.3f} to {each.high:.3f})",
+            number(each.held_seconds),
+            number(each.free_seconds),
+        ]
+        for record in records
+        if (each := record.training) is not None
+    ]
+    return markdown(["model", "ratio (95 %)", "s with masks", "s without"], rows)
+
+
+def pruned_by(cell: Cell) -> str:
+    """`l1 0.8 unstructured`, with what was done before."""
+    return answers.label(Cell(cell.model, cell.method, cell.pattern, cell.scope, cell.sparsity, after=cell.after))
+
+
+def _shown(metric: str, value: float | None) -> str:
+    if value is None or metric == "accuracy":
+        return number(value)
+    return number(math.exp(value)) if value < 300 else f"e^{value:.0f}"  # soon beyond any float
+
+
+# -- compositions ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Step:
+    """A composition up to one of its steps, on one workload."""
+
+    cell: Cell
+    cost: Cost
+    """In the format that was fastest, or smallest where no time was measured."""
+    losses: tuple[Loss, ...]
+
+
+def ladders(records: Sequence[Record]) -> list[list[Step]]:
+    """Each composition from its first step on, by model and workload, in the order measured."""
+    paid, lost = costs(records), losses(records)
+    judged = [_choice(each.cell) for each in lost]
+    known = {replace(cell, recovery=None) for cell in judged}  # these have a row that says what they lose, too
+    cells = dict.fromkeys([*judged, *(cell for cost in paid if (cell := _choice(cost.cell)) not in known)])
+    found = []
+    for chain in _chains([cell for cell in cells if not unpruned(cell)]):
+        places = {replace(cell, recovery=None) for cell in chain} | set(chain)
+        workloads: list[str | None] = [cost.cell.workload for cost in paid if _choice(cost.cell) in places]
+        found += [[_step(cell, each, paid, lost) for cell in chain] for each in dict.fromkeys(workloads or [None])]
+    return found
+
+
+def _choice(cell: Cell) -> Cell:
+    recovery = None if cell.recovery == "none" else cell.recovery
+    return Cell(cell.model, cell.method, cell.pattern, cell.scope, cell.sparsity, recovery=recovery, after=cell.after)
+
+
+def _chains(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """From each cell that nothing follows back to its first step, as far as the steps were measured."""
+    by_what_they_left = {(cell.model, answers.so_far(cell)): cell for cell in cells}
+    before = {cell: by_what_they_left.get((cell.model, cell.after)) for cell in cells if cell.after}
+    chains = []
+    for cell in before:
+        if cell not in before.values():
+            chain = [cell]
+            while (earlier := before.get(chain[0])) is not None and earlier not in chain:
+                chain.insert(0, earlier)
+            chains.append(chain)
+    return chains
+
+
+def _step(cell: Cell, workload: str | None, paid: Iterable[Cost], lost: Iterable[Loss]) -> Step:
+    one_shot = replace(cell, recovery=None)
+    own = [c for c in paid if _choice(c.cell) == cell and c.cell.workload == workload]
+    own = own or [c for c in paid if _choice(c.cell) == one_shot and c.cell.workload == workload]
+    fastest = max(own, key=lambda c: (c.speedup or 0.0, c.smaller or 0.0), default=Cost(cell))
+    return Step(cell, fastest, tuple(each for each in lost if _choice(each.cell) == cell))
+
+
+def ladder(records: Sequence[Record]) -> str:
+    """A row for each step of each composition."""
+    headers = ["model", "step", "format", "workload", "faster [95 %]", "weights", "points", "nats"]
+    rows = []
+    for steps in ladders(records):
+        for i, each in enumerate(steps):
+            kind = [escape(each.cost.cell.format or MISSING), escape(each.cost.cell.workload or MISSING)]
+            time = MISSING if each.cost.speedup is None else answers.speed(each.cost)
+            held = MISSING if each.cost.smaller is None else answers.size(each.cost).removeprefix("weights ")
+            lost = [_loss(each, metric) for metric in ("accuracy", "mean_nll")]
+            what = f"{i + 1}. {step_name(each.cell, first=i == 0)}"
+            rows.append([escape(each.cell.model), escape(what), *kind, escape(time), held, *lost])
+    return markdown(headers, rows, text_columns=4)
+
+
+def step_name(cell: Cell, first: bool = False) -> str:
+    """What the step does; of the first that was measured, with all that was done before."""
+    return answers.so_far(cell) if first else answers.step(cell)
+
+
+def _loss(step: Step, metric: str) -> str:
+    found = next((loss for loss in step.losses if loss.metric == metric), None)
+    return MISSING if found is None else escape(answers.difference(found))
