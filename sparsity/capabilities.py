@@ -12,7 +12,7 @@ import sys
 
 from tabulate import tabulate
 
-from sparsity import pattern, prune
+from sparsity import pattern, prune, recover, recovery
 from sparsity.formats import AUTO, FORMATS
 from sparsity.formats.protocol import ExecutionFormat
 from sparsity.methods import METHODS
@@ -38,6 +38,9 @@ def page() -> str:
             "## Formats",
             "`yes` is in float32 on a CPU.",
             formats(),
+            "## Recoveries",
+            "Each goes with every method and pattern; `gradual-` prunes while it trains, with the methods named here.",
+            recoveries(),
             "## Families of models",
             "Single weights, n:m and tiles work on every transformers language model whose blocks hold `Linear` or "
             "`Conv1D` layers; methods that look at inputs, on all but undescribed encoder-decoders. Neurons, heads and "
@@ -83,6 +86,29 @@ def _runs(chosen: ExecutionFormat, text: str) -> str:
     if not chosen.unsupported(shape, "float32", "cpu"):
         return "yes"
     return "–" if chosen.unsupported(shape, "float16", "cuda") else "CUDA, half precision"
+
+
+def recoveries() -> str:
+    """A row for each kind, with what it means and the methods that go with it little by little."""
+    rows = []
+    for kind, meaning in recovery.KINDS.items():
+        trains = kind in recovery.TRAINED
+        rows.append([f"`{kind}{':STEPS' if trains else ''}`", meaning, _gradually(kind) if trains else "–"])
+    return _table(rows, ["recovery", "what it is", "gradual with"])
+
+
+def _gradually(kind: str) -> str:
+    """Methods that a gradual recovery of this kind can prune with, and for which patterns where not for all."""
+    again, found = recovery.Recovery(kind, steps=1, gradual=True), []
+    for method in PRUNING:
+        able = [
+            text for text in PATTERNS if any(not prune.refusal(method, text, s) for s in pattern.parse(text).scopes)
+        ]
+        fits = [text for text in able if not recover.refusal(prune.Recipe(method, 0.5, text), again)]
+        if fits:
+            less = fits != [text for text in able if pattern.parse(text).fixed is None]
+            found.append(f"{method} ({', '.join(fits)})" if less else method)
+    return ", ".join(found)
 
 
 def families() -> str:

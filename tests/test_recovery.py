@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -21,10 +20,6 @@ trained = st.one_of(
     st.builds(Recovery, st.sampled_from(TRAINED), seconds=budgets, gradual=st.booleans()),
 )
 recoveries = st.one_of(st.builds(Recovery, st.sampled_from(UNTRAINED)), trained)
-
-
-def refused(kind: type[SparsityError], call: Callable[[], object]) -> str:
-    return refusal(kind, call)
 
 
 @given(recoveries)
@@ -79,10 +74,10 @@ def test_every_kind_is_among_the_examples() -> None:
     ],
 )
 def test_an_unknown_kind_names_the_nearest(word: str, nearest: str) -> None:
-    message = refused(UnknownName, lambda: parse(word))
+    message = refusal(UnknownName, lambda: parse(word))
     assert f"did you mean {nearest!r}?" in message
     assert repr(word) in message
-    refused(UnknownName, lambda: Recovery(word.partition(":")[0], 200))
+    refusal(UnknownName, lambda: Recovery(word.partition(":")[0], 200))
 
 
 @pytest.mark.parametrize("kind", TRAINED)
@@ -91,7 +86,7 @@ def test_an_unknown_kind_names_the_nearest(word: str, nearest: str) -> None:
     "budget", [":0", ":-1", ":1.5", ":1e9", ":x", ":", "", ":0s", ":s", ":10000000", ":007", ":2 ", ":2S", ":2\n", ":٣"]
 )
 def test_a_budget_that_is_none_is_refused_with_one_that_is(kind: str, before: str, budget: str) -> None:
-    message = refused(BadValue, lambda: parse(f"{before}{kind}{budget}"))
+    message = refusal(BadValue, lambda: parse(f"{before}{kind}{budget}"))
     assert f"as in {before}{kind}:200 or {before}{kind}:60s" in message
     parse(f"{before}{kind}:200")
     parse(f"{before}{kind}:60s")
@@ -100,24 +95,24 @@ def test_a_budget_that_is_none_is_refused_with_one_that_is(kind: str, before: st
 @pytest.mark.parametrize("kind", UNTRAINED)
 @pytest.mark.parametrize("budget", [":200", ":60s", ":", ":x"])
 def test_what_does_not_train_has_no_budget(kind: str, budget: str) -> None:
-    assert f"say {kind}" in refused(BadValue, lambda: parse(kind + budget))
+    assert f"say {kind}" in refusal(BadValue, lambda: parse(kind + budget))
 
 
 @pytest.mark.parametrize("kind", UNTRAINED)
 def test_what_does_not_train_cannot_prune_as_it_trains(kind: str) -> None:
-    assert "does not train" in refused(BadValue, lambda: parse(f"gradual-{kind}"))
+    assert "does not train" in refusal(BadValue, lambda: parse(f"gradual-{kind}"))
 
 
 @pytest.mark.parametrize("steps", [None, 0, -1, 1.5, True, LARGEST + 1, "200"])
 def test_no_recovery_is_made_that_could_not_be_written(steps: object) -> None:
-    message = refused(BadValue, lambda: Recovery("finetune", steps))  # type: ignore[arg-type]  # that is the point
+    message = refusal(BadValue, lambda: Recovery("finetune", steps))  # type: ignore[arg-type]  # that is the point
     assert "finetune:200" in message
-    refused(BadValue, lambda: Recovery("finetune", seconds=steps))  # type: ignore[arg-type]  # the same
+    refusal(BadValue, lambda: Recovery("finetune", seconds=steps))  # type: ignore[arg-type]  # the same
 
 
 @pytest.mark.parametrize(("kind", "steps", "seconds"), [("finetune", 2, 2), ("none", 2, None), ("none", 2, 2)])
 def test_a_recovery_has_one_budget_or_none(kind: str, steps: int | None, seconds: int | None) -> None:
-    refused(BadValue, lambda: Recovery(kind, steps, seconds))
+    refusal(BadValue, lambda: Recovery(kind, steps, seconds))
 
 
 def test_the_control_is_as_much_training_of_the_unpruned_model_without_a_teacher() -> None:
