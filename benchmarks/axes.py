@@ -63,7 +63,7 @@ LADDER = ("dense", "masked", "bf16", "csr", "bsr", "packed", "auto")
 """Formats for single weights, and what stands beside them."""
 GROUPS = ("neurons", "heads", "neurons+heads", "layers")
 COMPOSED = (
-    ("compact", "ziplm", "neurons+heads", 0.5),
+    ("compact", "ziplm", "neurons", 0.8),
     ("packed", "l1", "unstructured", 0.9),
     ("bf16", None, None, None),
 )
@@ -120,7 +120,8 @@ def _default() -> dict[str, Grids]:
     smaller = replace(base, sparsities=(0.5,), formats=("compact",))
     briefly = replace(base, sparsities=(0.8,), tasks=("classification",), seeds=(0,))
     performance = (
-        replace(base, sparsities=(0.5, 0.9), formats=LADDER),
+        replace(base, sparsities=(0.8,), formats=LADDER),
+        replace(base, sparsities=(0.5, 0.9), formats=("packed", "auto")),
         replace(smaller, methods=("ziplm",), patterns=("neurons+heads",)),
         replace(smaller, methods=("shortgpt",), patterns=("layers",)),
     )

@@ -29,8 +29,9 @@ ABOUT_RECOVERY = (
     "error paired over documents; in brackets those of the single seeds. Seconds: of one seed, median."
 )
 ABOUT_LADDER = (
-    "Each step is pruned from what the step above it left. Times faster and smaller than the unpruned model, in the "
-    "format that was fastest; differences in points of accuracy and nats per token with half of their 95 % interval."
+    "Each step goes on from what the step above it left. Times faster and smaller than the unpruned model, in the "
+    "format that was fastest unless quality was measured in each; differences in points of accuracy and nats per token "
+    "with half of their 95 % interval."
 )
 ABOUT_TRAINING = "A training step that holds masks beside the same step without, in turns; above 1 is slower."
 METRICS = {"mean_nll": "perplexity", "accuracy": "accuracy"}
@@ -90,8 +91,8 @@ def training(records: Iterable[Record]) -> str:
 
 
 def pruned_by(cell: Cell) -> str:
-    """`l1 0.8 unstructured`, with what was done before."""
-    return answers.label(Cell(cell.model, cell.method, cell.pattern, cell.scope, cell.sparsity, after=cell.after))
+    """`l1 0.8 unstructured`, with what was done before, and the format where that matters."""
+    return answers.label(replace(cell, recovery=None))
 
 
 def _shown(metric: str, value: float | None) -> str:
@@ -119,11 +120,14 @@ def ladders(records: Sequence[Record]) -> list[list[Step]]:
     judged = [_choice(each.cell) for each in lost]
     known = {replace(cell, recovery=None) for cell in judged}  # these have a row that says what they lose, too
     cells = dict.fromkeys([*judged, *(cell for cost in paid if (cell := _choice(cost.cell)) not in known)])
-    found = []
+    found: list[list[Step]] = []
     for chain in _chains([cell for cell in cells if not unpruned(cell)]):
         places = {replace(cell, recovery=None) for cell in chain} | set(chain)
         workloads: list[str | None] = [cost.cell.workload for cost in paid if _choice(cost.cell) in places]
-        found += [[_step(cell, each, paid, lost) for cell in chain] for each in dict.fromkeys(workloads or [None])]
+        found += [
+            [step for cell in chain for step in _steps(cell, workload, paid, lost)]
+            for workload in dict.fromkeys(workloads or [None])
+        ]
     return found
 
 
@@ -146,32 +150,44 @@ def _chains(cells: Sequence[Cell]) -> list[list[Cell]]:
     return chains
 
 
-def _step(cell: Cell, workload: str | None, paid: Iterable[Cost], lost: Iterable[Loss]) -> Step:
-    one_shot = replace(cell, recovery=None)
-    own = [c for c in paid if _choice(c.cell) == cell and c.cell.workload == workload]
-    own = own or [c for c in paid if _choice(c.cell) == one_shot and c.cell.workload == workload]
-    fastest = max(own, key=lambda c: (c.speedup or 0.0, c.smaller or 0.0), default=Cost(cell))
-    return Step(cell, fastest, tuple(each for each in lost if _choice(each.cell) == cell))
+def _steps(cell: Cell, workload: str | None, paid: Iterable[Cost], lost: Iterable[Loss]) -> list[Step]:
+    """A step in the format that was fastest; where quality was measured in formats, in each of them."""
+    here = [cost for cost in paid if cost.cell.workload == workload]
+    own = [c for c in here if _choice(c.cell) == cell]
+    own = own or [c for c in here if _choice(c.cell) == replace(cell, recovery=None)]
+    judged = [loss for loss in lost if _choice(loss.cell) == cell]
+    found = []
+    for kind in dict.fromkeys(loss.cell.format for loss in judged if loss.cell.format) or [None]:
+        costs_of_kind = [c for c in own if kind in (None, c.cell.format)]
+        fastest = max(costs_of_kind, key=lambda c: (c.speedup or 0.0, c.smaller or 0.0), default=Cost(cell))
+        of_kind = sorted(
+            (loss for loss in judged if loss.cell.format in (None, kind)), key=lambda x: x.cell.format or ""
+        )
+        found.append(Step(cell, fastest, tuple({loss.metric: loss for loss in of_kind}.values())))
+    return found
 
 
 def ladder(records: Sequence[Record]) -> str:
     """A row for each step of each composition."""
-    headers = ["model", "step", "format", "workload", "faster [95 %]", "weights", "points", "nats"]
+    headers = ["model", "step", "format", "workload", "faster [95 %]", "time", "weights", "points", "nats"]
     rows = []
     for steps in ladders(records):
         for i, each in enumerate(steps):
             kind = [escape(each.cost.cell.format or MISSING), escape(each.cost.cell.workload or MISSING)]
-            time = MISSING if each.cost.speedup is None else answers.speed(each.cost)
+            time = [escape(answers.times(each.cost)), escape(each.cost.verdict or MISSING)]
             held = MISSING if each.cost.smaller is None else answers.size(each.cost).removeprefix("weights ")
             lost = [_loss(each, metric) for metric in ("accuracy", "mean_nll")]
-            what = f"{i + 1}. {step_name(each.cell, first=i == 0)}"
-            rows.append([escape(each.cell.model), escape(what), *kind, escape(time), held, *lost])
+            what = f"{i + 1}. {step_name(steps, i)}"
+            rows.append([escape(each.cell.model), escape(what), *kind, *time, held, *lost])
     return markdown(headers, rows, text_columns=4)
 
 
-def step_name(cell: Cell, first: bool = False) -> str:
+def step_name(steps: Sequence[Step], place: int) -> str:
     """What the step does; of the first that was measured, with all that was done before."""
-    return answers.so_far(cell) if first else answers.step(cell)
+    cell = steps[place].cell
+    if place and cell == steps[place - 1].cell:
+        return f"stored as {steps[place].cost.cell.format}"
+    return answers.step(cell) if place else answers.so_far(cell)
 
 
 def _loss(step: Step, metric: str) -> str:

@@ -5,14 +5,14 @@ Each gives None where there is nothing to draw. Panels stand for a model and wha
 
 from __future__ import annotations
 
-import dataclasses
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from reports import canvas, measures
 from reports.measures import height, kinds_of_lines
@@ -27,7 +27,7 @@ QUALITY = {
     "mean_nll": ("perplexity (log)", measures.perplexity),
     "accuracy": ("accuracy (fraction)", measures.accuracy),
 }
-WIDTH = 30
+WIDTH = 20
 """Letters in a line below a step."""
 NAMED = 6
 """Points of a frontier that are named in the figure; the table names all."""
@@ -39,8 +39,12 @@ MARGIN_LOOK: dict[str, Any] = {"color": canvas.INK, "linestyle": (0, (5, 3)), "l
 
 
 def recovery(records: Sequence[Record], footer: str = "") -> Figure | None:
-    """One-shot and recovered quality against sparsity, with the unpruned model after as much training."""
+    """One-shot and recovered quality against sparsity, with the unpruned model after as much training.
+
+    Steps of compositions, which are measured on a workload, have a figure of their own.
+    """
     found = [r for r in records if r.recovered is not None and r.quality is not None]
+    found = [r for r in found if r.cell.after is None and r.cell.workload is None]
     names = list(dict.fromkeys((r.cell.model, _quality(r).metric) for r in found))
     if not names:
         return None
@@ -68,13 +72,13 @@ def recovery(records: Sequence[Record], footer: str = "") -> Figure | None:
 
 def _one_shots(found: Sequence[Record], records: Sequence[Record]) -> list[Record]:
     """What each recovered cell was before, where the run did not measure that by itself; without a bar."""
-    known = {(dataclasses.replace(r.cell, seed=None), r.quality.metric) for r in records if r.quality}
+    known = {(replace(r.cell, seed=None), r.quality.metric) for r in records if r.quality}
     made = []
     for record in found:
-        cell, quality = dataclasses.replace(record.cell, recovery=None), record.quality
+        cell, quality = replace(record.cell, recovery=None), record.quality
         if record.recovered and quality and (cell, quality.metric) not in known:
             known.add((cell, quality.metric))
-            value = dataclasses.replace(quality, value=record.recovered.one_shot, stderr=0.0)
+            value = replace(quality, value=record.recovered.one_shot, stderr=0.0)
             made.append(Record(cell, quality=value))
     return made
 
@@ -82,15 +86,16 @@ def _one_shots(found: Sequence[Record], records: Sequence[Record]) -> list[Recor
 def _beside(found: Sequence[Record], records: Sequence[Record], model: str, metric: str) -> list[Line]:
     """The lines of a model whose choice of weights was recovered, one-shot and recovered."""
     choices = {_choice(record) for record in found if record.cell.model == model}
-    return [line for line in kinds_of_lines(records, "quality", metric) if _choice(_last(line)) in choices]
+    lines = kinds_of_lines([r for r in records if r.cell.workload is None], "quality", metric)
+    return [line for line in lines if _choice(_last(line)) in choices]
 
 
 def _label(line: Line, found: Sequence[Record]) -> str:
     """How the model was recovered, and how it was pruned where that differs among those recovered."""
     cell = _last(line).cell
-    done = filter(None, [cell.after, " ".join(filter(None, [cell.method, cell.pattern, cell.scope]))])
+    pruned = " ".join(filter(None, [cell.method, cell.pattern, cell.scope]))
     several = len({_choice(record)[1:] for record in found}) > 1
-    parts = [answers.THEN.join(done) if several else "", answers.recovered_by(cell.recovery) or "one-shot"]
+    parts = [pruned if several else "", answers.recovered_by(cell.recovery) or "one-shot"]
     return canvas.text(" · ".join(filter(None, parts)), 90)
 
 
@@ -109,7 +114,7 @@ def _levels(axes: Axes, found: Sequence[Record], every: Sequence[Record]) -> Non
             levels.setdefault(record.recovered.control, _control(record))
     order = [NOT_PRUNED, *dict.fromkeys(map(_control, every))]
     for value, name in levels.items():
-        quality = dataclasses.replace(_quality(found[0]), value=value, stderr=0.0)
+        quality = replace(_quality(found[0]), value=value, stderr=0.0)
         drawn = QUALITY[quality.metric][1](Record(found[0].cell, quality=quality))
         if drawn is not None:
             axes.axhline(drawn.value, label=canvas.text(name), **canvas.reference_look(order.index(name)))
@@ -157,7 +162,7 @@ def frontier_figure(records: Sequence[Record], footer: str = "") -> Figure | Non
 
 def _frontier(axes: Axes, found: Sequence[Candidate], metric: str) -> None:
     best = frontier(found)
-    lean = [dataclasses.replace(c, cost=dataclasses.replace(c.cost, weights_bytes=1)) for c in best]
+    lean = [replace(c, cost=replace(c.cost, weights_bytes=1)) for c in best]
     joined = [c for c, own in zip(best, lean, strict=True) if not any(beats(other, own) for other in lean)]
     rest = [each for each in found if each not in best]
     margin = UNITS[metric] * MARGINS[metric]
@@ -172,7 +177,8 @@ def _frontier(axes: Axes, found: Sequence[Candidate], metric: str) -> None:
     axes.axhline(margin, label="margin", **MARGIN_LOOK)
     axes.set_xlabel("times faster (log)")
     axes.set_ylabel(UNIT[metric])
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)) if high > 3 * low else MaxNLocator(5))
     axes.xaxis.set_minor_locator(NullLocator())
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -224,7 +230,12 @@ def ladder(records: Sequence[Record], footer: str = "") -> Figure | None:
     figure, panels = canvas.panels(names, "Compositions, step by step", "times (of the unpruned model)")
     for name, steps in zip(names, chains, strict=True):
         _ladder(panels[name], steps)
-    canvas.finish(figure, footer, "Each step is pruned from what the one before it left. Below: what each step lost.")
+    notes = (
+        "Each step goes on from what the one before it left. Below: the difference in quality, from the unpruned model "
+    )
+    canvas.finish(
+        figure, footer, notes + "after as much training where a step was trained, with half of the 95 % interval."
+    )
     return figure
 
 
@@ -239,8 +250,8 @@ def _ladder(axes: Axes, steps: Sequence[Step]) -> None:
             axes.plot(*zip(*known, strict=True), label=label, linewidth=1.5, markersize=4.5, **canvas.line_look(i))
     ticks = [NOT_PRUNED]
     for i, each in enumerate(steps):
-        said = [answers.difference(loss).replace(" from dense", "\nfrom dense") for loss in each.losses]
-        name = textwrap.wrap(step_name(each.cell, first=i == 0), WIDTH)
+        said = [answers.difference(replace(loss, trained=False)) for loss in each.losses]
+        name = textwrap.wrap(step_name(steps, i), WIDTH)
         ticks.append("\n".join([*map(canvas.text, name), *said]))
     axes.set_xticks(range(len(ticks)), ticks, fontsize=6.5)
     axes.set_xlim(-0.4, len(steps) + 0.4)

@@ -94,7 +94,7 @@ def unbeaten(found: Sequence[Candidate]) -> list[list[str]]:
             each.cell.model,
             {"mean_nll": "mean NLL"}.get(each.loss.metric, each.loss.metric),
             label(each.cell, several[each.cell.model]),
-            *(("1x", "") if each.loss.exact else (_times(each.cost), each.cost.verdict or "")),
+            *(("1x", "") if each.loss.exact else (times(each.cost), each.cost.verdict or "")),
             size(each.cost).removeprefix("weights "),
             "" if each.loss.exact else difference(each.loss),
         ]
@@ -115,13 +115,15 @@ def speed(cost: Cost) -> str:
     """`3.1x faster [2.9, 3.3]`, or what else can be said of the time."""
     if cost.speedup is None:
         return "time not measured"
-    said, ends = _times(cost).split(" ", 1)
+    said, ends = times(cost).split(" ", 1)
     return f"{SPEEDS.get(cost.verdict or '', UNTOLD).format(said)} {ends}"
 
 
-def _times(cost: Cost) -> str:
-    """`3.1x [2.9, 3.3]`."""
-    places = 2 if (cost.speedup or 0.0) < 2 else 1
+def times(cost: Cost) -> str:
+    """`3.1x [2.9, 3.3]`; a dash where it was not measured."""
+    if cost.speedup is None:
+        return "–"
+    places = 2 if cost.speedup < 2 else 1
     return f"{cost.speedup:.{places}f}x [{cost.low:.{places}f}, {cost.high:.{places}f}]"
 
 

@@ -39,7 +39,11 @@ class Compositions:
     made: dict[tuple[str, str, Steps, int], Arrived] = field(default_factory=dict)
 
     def after(self, reference: str, task: str, steps: Steps, seed: int) -> Arrived:
-        """The model after the steps; what is known of their beginning is not done again."""
+        """The model after the steps; what is known of their beginning is not done again.
+
+        Raises what `composition.check` does.
+        """
+        composition.check(steps)
         key = (reference, task, steps, seed)
         if key not in self.made:
             before = self.after(reference, task, steps[:-1], seed) if len(steps) > 1 else None
@@ -51,12 +55,12 @@ class Compositions:
         reference, task, steps, seed = key
         last = steps[-1]
         if last.recipe is None:
-            assert before is not None  # a composition begins with pruning
+            assert before is not None  # it was checked that the first step prunes
             return before
         title = " ".join((reference, task, "after", composition.said(steps), "seed", str(seed)))
         wanted = Key(reference, task, last.recipe, last.recovery, seed)
-        found = self.recoveries.train(wanted, title, before.pruned.model if before else None)
         spent = before.reached if before else START
+        found = self.recoveries.train(wanted, title, before.pruned.model if before else None, spent.steps)
         if before is not None:
             composition.check_still_gone(before.pruned, found.pruned)
         own = found.reached
@@ -90,7 +94,7 @@ class Compositions:
             deltas=[delta.value],
             delta=delta.value,
             delta_stderr=delta.stderr,
-            verdict=quality.judged(scores.metric, delta),
+            verdict=quality.judged(delta, control),
             steps=trained.steps or None,
             seconds=trained.seconds if trained.steps else None,
             documents=trained.documents or None,
@@ -103,7 +107,11 @@ class Compositions:
 
 
 def cell_of(cell: record.Cell, steps: Steps) -> record.Cell:
-    """The cell of the last step: its own recipe and format, and what came before."""
+    """The cell of the last step: its own recipe and format, and what came before.
+
+    Raises what `composition.check` does.
+    """
+    composition.check(steps)
     pruned = [each for each in steps if each.recipe is not None]
     last = pruned[-1]
     assert last.recipe is not None  # chosen so

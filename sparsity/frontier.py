@@ -117,7 +117,7 @@ class Candidate:
 def candidates(records: Iterable[Record]) -> list[Candidate]:
     """Every pair of costs and a loss that belong together, each loss without costs, and the unpruned models."""
     counted = [record for record in records if record.outcome in (None, "passed")]
-    found: list[Candidate] = []
+    found: dict[tuple[Cell, str], Candidate] = {}
     paid = costs(counted)
     lost = losses(counted)
     for loss in lost:
@@ -128,8 +128,9 @@ def candidates(records: Iterable[Record]) -> list[Candidate]:
                 own[place] = cost
         for cost in own.values() or [Cost(replace(loss.cell, format=None))]:
             cell = replace(cost.cell, recovery=loss.cell.recovery)
-            found.append(Candidate(cell, loss, cost))
-    return [*_dense(paid, lost), *found]
+            if (cell, loss.metric) not in found or loss.cell.format:  # of quality too, that of the very format
+                found[cell, loss.metric] = Candidate(cell, loss, cost)
+    return [*_dense(paid, lost), *found.values()]
 
 
 def costs(records: Iterable[Record]) -> list[Cost]:
@@ -163,7 +164,8 @@ def _time(cell: Cell, latencies: Sequence[Latency]) -> Cost:
     if not known:
         return Cost(cell)
     speedups, lows, highs = zip(*known, strict=True)
-    return Cost(cell, verdict, statistics.geometric_mean(speedups), min(lows), max(highs))
+    speedup = statistics.geometric_mean(speedups) if len(speedups) > 1 else speedups[0]  # to the last bit
+    return Cost(cell, verdict, speedup, min(lows), max(highs))
 
 
 def losses(records: Iterable[Record]) -> list[Loss]:
@@ -172,11 +174,8 @@ def losses(records: Iterable[Record]) -> list[Loss]:
     found: dict[tuple[Cell, str], Loss] = {}
     for record in records:
         cell, quality = _plain(replace(record.cell, task=None, seed=None, workload=None)), record.quality
-        if (
-            quality is None
-            or cell.sparsity is None
-            or (unpruned(cell) and (cell.format in ("dense", None) or cell.recovery))
-        ):
+        itself = unpruned(cell) and cell.format in ("dense", None)
+        if quality is None or cell.sparsity is None or itself:
             continue
         key, own = (cell, quality.metric), record.recovered
         if own is not None:
@@ -227,7 +226,7 @@ def _stands_for(cost: Cell, loss: Cell) -> bool:
     """Whether costs of one cell are those of another, whose quality was measured."""
     open_axes: dict[str, None] = dict.fromkeys(("format", "workload", "dtype", "recovery"))
     same = replace(cost, **open_axes) == replace(loss, **open_axes)  # type: ignore[arg-type]  # each of these may be None
-    anywhere = loss.format in (None, "dense") and not unpruned(loss)  # every format gives the same outputs
+    anywhere = loss.format in (None, "dense")  # every format gives the same outputs
     dtype = None in (cost.dtype, loss.dtype) or cost.dtype == loss.dtype
     return same and dtype and (anywhere or cost.format == loss.format) and cost.recovery in (None, loss.recovery)
 

@@ -8,14 +8,17 @@ the others. Padding counts nowhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sparsity.tasks.batching import Batch, counted
+from sparsity.models.architecture import blocks_of, prunable_layers
+from sparsity.tasks.batching import IGNORED, Batch, counted
 from sparsity.watch import token_masks
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
     from transformers import PreTrainedModel
 
     from sparsity.training import Loss
@@ -37,31 +40,80 @@ def task_loss(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
 
 def distillation(teacher: PreTrainedModel) -> Loss:
     """The loss against a teacher of the same blocks; it must be in eval mode, and is not trained."""
+    known: dict[int, list[Seen]] = {}
+
+    def run(model: PreTrainedModel, batch: Batch) -> tuple[torch.Tensor, States]:
+        blocks = known.setdefault(id(model), seen_of(model))
+        with watched(blocks) as states:
+            return counted(model(**batch.inputs).logits, batch.labels)[0], states
 
     def loss(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
         import torch
         from torch.nn import functional
 
         with torch.no_grad():
-            wanted = teacher(**batch.inputs, output_hidden_states=True)
-        found = model(**batch.inputs, output_hidden_states=True)
-        logits, labels = counted(_wide(found.logits), batch.labels)
-        soft, _ = counted(_wide(wanted.logits), batch.labels)
-        likelihoods = functional.log_softmax(logits / TEMPERATURE, -1)
-        targets = functional.log_softmax(soft / TEMPERATURE, -1)
+            soft, wanted = run(teacher, batch)
+        logits, found = run(model, batch)
+        labels = batch.labels[batch.labels != IGNORED]
+        likelihoods = functional.log_softmax(_wide(logits) / TEMPERATURE, -1)
+        targets = functional.log_softmax(_wide(soft) / TEMPERATURE, -1)
         apart = functional.kl_div(likelihoods, targets, reduction="batchmean", log_target=True) * TEMPERATURE**2
-        own = functional.cross_entropy(logits, labels)
+        own = functional.cross_entropy(_wide(logits), labels)
         return (1 - SOFT) * own + SOFT * apart + HIDDEN * hidden_distance(found, wanted, batch)
 
     return loss
 
 
-def hidden_distance(found: Any, wanted: Any, batch: Batch) -> torch.Tensor:
+class Seen(NamedTuple):
+    """A block whose hidden states are looked at."""
+
+    module: nn.Module
+    tokens: str
+    """Whose positions its hidden states are of, as `PrunableLayer.tokens` has them."""
+
+
+States = list[tuple["torch.Tensor", str]]
+"""(hidden states (B, T, width), whose positions) after each block."""
+
+
+def seen_of(model: PreTrainedModel) -> list[Seen]:
+    """The model's blocks."""
+    decoders = {layer.block for layer in prunable_layers(model) if layer.tokens == "decoder"}
+    return [Seen(each.module, "decoder" if i in decoders else "own") for i, each in enumerate(blocks_of(model))]
+
+
+@contextlib.contextmanager
+def watched(blocks: Sequence[Seen]) -> Iterator[States]:
+    """What the blocks hand on meanwhile.
+
+    By hooks that come last, so that a removed block is seen to hand on what it got. transformers' own
+    `output_hidden_states` sees in some versions what it computed instead.
+    """
+    states: States = []
+
+    def look(tokens: str, output: Any) -> None:
+        states.append((output[0] if isinstance(output, tuple) else output, tokens))
+
+    hooks = [
+        each.module.register_forward_hook(lambda module, args, output, tokens=each.tokens: look(tokens, output))
+        for each in blocks
+    ]
+    try:
+        yield states
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def hidden_distance(found: States, wanted: States, batch: Batch) -> torch.Tensor:
     """Squared distance of the hidden states of all blocks over the teacher's squares; 0 where they are the same."""
     import torch
 
-    parts = []
-    for student, teacher, mask in _pairs(found, wanted, batch):
+    masks, parts = token_masks(batch), []
+    for (student, tokens), (teacher, _) in zip(found, wanted, strict=True):
+        mask = masks[tokens]
+        if mask.shape != student.shape[:2]:  # a classifier's decoder reads the document itself
+            mask = masks["own"]
         a, b = _wide(student[mask]), _wide(teacher[mask])  # (tokens, width)
         parts.append((a - b).square().mean() / (b - b.mean(0)).square().mean().clamp_min(1e-12))
     return torch.stack(parts).mean()
@@ -70,21 +122,3 @@ def hidden_distance(found: Any, wanted: Any, batch: Batch) -> torch.Tensor:
 def _wide(x: torch.Tensor) -> torch.Tensor:
     """In float32 at least: squares and exponentials of half precision overflow."""
     return x if x.dtype.itemsize >= 4 else x.float()
-
-
-def _pairs(found: Any, wanted: Any, batch: Batch) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """(student's, teacher's, which positions hold text) after every block, of every stack."""
-    masks = token_masks(batch)
-    for name, whose in (
-        ("hidden_states", "own"),
-        ("encoder_hidden_states", "own"),
-        ("decoder_hidden_states", "decoder"),
-    ):
-        of = [getattr(output, name, None) for output in (found, wanted)]
-        if of[0] is None or of[1] is None:
-            continue
-        for student, teacher in list(zip(*of, strict=True))[1:]:  # the first are embeddings, which nothing pruned
-            mask = masks[whose]
-            if mask.shape != student.shape[:2]:  # a classifier's decoder reads the document itself
-                mask = masks["own"]
-            yield student, teacher, mask

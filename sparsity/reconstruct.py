@@ -2,8 +2,9 @@
 
 With H the sum of x x^T over calibration tokens, each row w of a layer gets the kept weights that minimise
 (w - d) H (w - d)^T, d the row of the unpruned weight: the objective of Frantar & Alistarh 2023, equation 1,
-with the mask fixed. Block by block, on what the blocks before give after they were mended. No labels, no
-gradients. Solved by conjugate gradients on the kept weights of all rows at once, preconditioned by the
+with the mask fixed. Block by block, on what the blocks before give after they were mended, while the block itself
+still holds its unpruned weights: once what makes an input is gone, nothing tells what that input was for. No
+labels, no gradients. Solved by conjugate gradients on the kept weights of all rows at once, preconditioned by the
 diagonal (Saad: Iterative Methods for Sparse Linear Systems, 2nd ed., algorithm 9.1), which never makes the
 error, with the little that damps H, larger than it was.
 
@@ -52,10 +53,13 @@ def reconstruct(
     """
     gather.check(model)
     seeds = [(0, position) for position in range(len(layers))]
+    masked = [layer.weight.clone() for layer in layers]
+    for layer, whole in zip(layers, dense, strict=True):
+        layer.weight.copy_(whole.weight)
     for block in gather.in_sequence(model, layers, batches, {HESSIAN}, seeds):
         for position, statistics in block:
             assert statistics.hessian is not None  # it was asked for
-            mended = solve(layers[position].weight, masks[position], dense[position].weight, statistics.hessian)
+            mended = solve(masked[position], masks[position], dense[position].weight, statistics.hessian)
             layers[position].weight.copy_(mended)
 
 

@@ -104,14 +104,17 @@ class GradualHold(MaskHold):
 
     def _prune(self, due: int) -> None:
         self._times = due
-        before = self.pruned.masks
+        model, before = self.pruned.model, self.pruned.masks
+        training_now = model.training
         recipe = replace(self._final, sparsity=cubic(self._final.sparsity, due / TIMES))
         try:
-            found = prune(self.pruned.model, recipe, batches=self._calibration)
+            found = prune(model, recipe, batches=self._calibration)
         except Refused:
             if due < TIMES and isinstance(pattern.parse(recipe.pattern), pattern.GroupPattern):
                 return  # so little of so few groups is none; all of it has been tried
             raise
+        finally:
+            model.train(training_now)  # a refusal leaves it in eval mode
         if any(bool((new & ~old).any()) for new, old in zip(found.masks, before, strict=True)):
             raise Refused(f"{recipe.method} brought back what it had removed, so it cannot prune little by little")
         self.adopt(found)
@@ -154,6 +157,8 @@ def refusal(recipe: Recipe, recovery: Recovery) -> str | None:
     shape = pattern.parse(recipe.pattern)
     if METHODS[recipe.method].score is None and not isinstance(shape, pattern.GroupPattern):
         return f"{recipe.method} mends weights that went before, so it cannot prune little by little; l1 can"
+    if recipe.scope == "owl":
+        return f"scope owl gives layers other shares each time, so it cannot prune little by little; use row"
     if shape.fixed is not None:
         return f"pattern {recipe.pattern} has one sparsity, so nothing can rise to it; use {recovery.kind} alone"
     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -84,13 +85,13 @@ class Recoveries:
     def model(self, key: Key) -> PrunedModel:
         """The recovered model, made now unless it was the last one made."""
         if self.last is None or self.last[0] != key:
-            self.last = None  # its memory is needed
             self._outcome(key, anew=True)
         assert self.last is not None  # just made
         return self.last[1]
 
     def _outcome(self, key: Key, anew: bool = False) -> Outcome:
         if anew or key not in self.outcomes:
+            self.last = None  # its memory is needed
             made = self._recover(key)
             self.last = key, made.pruned
             task = self.bench.quality_task(self.bench.subject(key.reference, key.task))
@@ -102,10 +103,11 @@ class Recoveries:
         start = self._new_start(key) if key.recovery.kind == "transfer" else None
         return self.train(key, title, start)
 
-    def train(self, key: Key, title: str, start: PreTrainedModel | None = None) -> recover.Recovered:
+    def train(self, key: Key, title: str, start: PreTrainedModel | None = None, spent: int = 0) -> recover.Recovered:
         """A model after the key's recovery; `start` is what it starts from where that is not the unpruned model.
 
-        The unpruned model is the teacher all the same. `title` names the training and its state.
+        The unpruned model is the teacher all the same. `title` names the training and its state; `spent` is how many
+        steps were trained before, whose documents it does not see again.
         """
         subject, recovery = self.bench.subject(key.reference, key.task), key.recovery
         calibrated = prune.needs(key.recipe) or recovery.kind == "reconstruct"
@@ -115,7 +117,7 @@ class Recoveries:
                 key.recipe,
                 recovery,
                 self.settings(key),
-                self.training_batches(subject, key.seed),
+                itertools.islice(self.training_batches(subject, key.seed), spent * self.bench.options.accumulate, None),
                 self.bench.calibration(subject) if calibrated else (),
                 teacher=None if recovery.kind == "transfer" else subject.loaded.model,
                 title=title,
@@ -146,8 +148,12 @@ class Recoveries:
         return with_new_head(pretrained.model, special.pad, key.seed)
 
     def _state(self, title: str) -> Path | None:
-        folder = self.bench.options.training_state
-        return None if folder is None else Path(folder) / hashlib.sha256(title.encode()).hexdigest()[:16]
+        """A folder for each training; of other documents or other digits it is another, as its masks may be."""
+        options = self.bench.options
+        if options.training_state is None:
+            return None
+        told = f"{title} {options.dtype} batch {options.training_batch} calibration {options.calibration}"
+        return Path(options.training_state) / hashlib.sha256(told.encode()).hexdigest()[:16]
 
     def found(
         self, reference: str, task: str, recipe: Recipe, recovery: Recovery, training_seeds: Sequence[int]
@@ -212,7 +218,7 @@ def _recovered(
         deltas=[quality.difference(each.scores, beside).value for each, beside in pairs],
         delta=delta.value,
         delta_stderr=delta.stderr,
-        verdict=quality.judged(mean.metric, delta),
+        verdict=quality.judged(delta, control),
         steps=round(statistics.median(each.steps for each in trained)) if trained else None,
         seconds=statistics.median(each.seconds for each in trained) if trained else None,
         documents=round(statistics.median(each.documents for each in trained)) if trained else None,
@@ -220,8 +226,9 @@ def _recovered(
 
 
 def _recounted(pruned: PrunedModel) -> record.Pruned:
-    """What is zero in the weights now, whatever the masks say."""
-    zeros = sum(int((layer.weight == 0).sum()) for layer in pruned.layers) if pruned.recipe != CONTROL else 0
+    """What was removed and is zero now; a kept weight that training brought to zero was not removed."""
+    pairs = zip(pruned.layers, pruned.masks, strict=True)
+    zeros = sum(int(((layer.weight == 0) & ~mask).sum()) for layer, mask in pairs)
     counts = pruned.counts
     return replace(
         counts,

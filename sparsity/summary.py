@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tabulate import tabulate
 
@@ -105,7 +105,7 @@ def doubts(records: Iterable[Record]) -> str:
 def costs(records: Iterable[Record]) -> str:
     """Latency, memory and what was lost of each cell side by side, in the order measured; empty without any."""
     records = list(records)
-    lost = {(*_chosen(r.cell), r.quality.metric): r.quality for r in records if r.quality is not None}
+    lost = {(*_chosen(r.cell), r.cell.format, r.quality.metric): r.quality for r in records if r.quality is not None}
     merged: dict[str, Record] = {}
     for record in records:
         if record.latency is not None or record.memory is not None:
@@ -119,7 +119,7 @@ def costs(records: Iterable[Record]) -> str:
             name,
             *_latency(found.latency),
             *_memory(found.memory),
-            *(_difference(lost.get((*_chosen(found.cell), metric))) for metric in UNITS),
+            *(_difference(_of_format(lost, found.cell, metric)) for metric in UNITS),
         ]
         for name, found in merged.items()
     ]
@@ -244,6 +244,11 @@ def _pruned_by(cell: Cell) -> str:
 def _chosen(cell: Cell) -> tuple[object, ...]:
     """Which weights are gone: what a cell's quality hangs on, whatever its format and workload."""
     return cell.model, cell.method, cell.pattern, cell.scope, cell.sparsity, cell.seed, _recovery(cell), cell.after
+
+
+def _of_format(lost: Mapping[tuple[object, ...], Quality], cell: Cell, metric: str) -> Quality | None:
+    """Quality measured in the cell's very format, or else that of the pruned model in any."""
+    return lost.get((*_chosen(cell), cell.format, metric)) or lost.get((*_chosen(cell), None, metric))
 
 
 def _recovery(cell: Cell) -> str | None:

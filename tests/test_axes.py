@@ -515,7 +515,7 @@ def test_what_the_command_line_leaves_alone_is_the_profiles() -> None:
 
 def test_grids_that_the_command_line_makes_equal_are_one() -> None:
     texts = {"patterns": "unstructured", "methods": "l1", "sparsities": "0.5", "formats": "dense"}
-    assert len(axes.grids(Options(), "latency")) == 3
+    assert len(axes.grids(Options(), "latency")) == 4
     assert len(axes.grids(parse(texts), "latency")) == 1
 
 
@@ -587,7 +587,7 @@ def test_only_a_question_that_spans_recoveries_is_asked_with_those_of_the_comman
 
 def test_a_composition_goes_on_from_step_to_step() -> None:
     steps = axes.composed("distill:9", 3)
-    assert [str(step) for step in steps] == ["ziplm neurons+heads 0.5 distill:9", "l1 0.9 distill:9", "bf16"]
+    assert [str(step) for step in steps] == ["ziplm 0.8 neurons distill:9", "l1 0.9 unstructured distill:9", "bf16"]
     assert [step.format for step in steps] == ["compact", "packed", "bf16"]
     assert axes.composed("distill:9", 1) == steps[:1]
     sparsities = [step.recipe.sparsity for step in steps if step.recipe]

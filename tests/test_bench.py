@@ -384,6 +384,38 @@ def test_bytes_of_dense_are_measured_once_for_each_workload(monkeypatch: pytest.
     assert large[1] > small[1] > 0
 
 
+def test_the_numbers_of_another_head_are_kept_apart_from_those_of_the_main_one() -> None:
+    bench = new()
+    language, classes = (bench.subject("gpt2", task) for task in ("lm", "classification"))
+    assert bench.on(language, "1x4") == ("gpt2", "1x4")
+    assert bench.on(classes, "1x4") == ("gpt2", "1x4 classification")
+    folder = str(embedded.FOLDER / "bert" / "classification")
+    assert bench.on(bench.subject(folder, "classification"), "1x4") == (folder, "1x4")  # there it is the main one
+
+
+def test_bytes_of_dense_are_those_of_the_head_that_is_asked_for() -> None:
+    bench = new()
+    classes, language = bench.dense_bytes("gpt2", "4x16", "classification"), bench.dense_bytes("gpt2", "4x16")
+    assert bench.dense_bytes("gpt2", "4x16", "lm") == language
+    assert list(bench.dense_memory) == [("gpt2", "4x16 classification"), ("gpt2", "4x16")]
+    for found, task in ((classes, "classification"), (language, "lm")):
+        model = bench.subject("gpt2", task).loaded.model
+        assert found == (memory.resident_bytes(model), memory.peak_memory(bench.forward(model, "4x16"), "cpu").bytes)
+    assert classes[0] > language[0]  # a head of its own, where the other shares the embedding
+
+
+def test_the_control_of_another_head_is_another_control() -> None:
+    bench = new()
+    bench.noise["gpt2", "1x8"] = [0.04]
+    benchmark: Any = FakeBenchmark()
+    subject = bench.subject("gpt2", "classification")
+    unpruned = bench.pruned(subject, CONTROL)
+    found = bench.latency(benchmark, subject, unpruned, unpruned.model, "1x8", 0.2)
+    assert found is not None
+    assert bench.noise == {("gpt2", "1x8"): [0.04], ("gpt2", "1x8 classification"): [found.noise_floor]}
+    assert list(bench.limits.unpruned) == [("gpt2", "1x8 classification")]
+
+
 def test_a_forward_pass_has_the_shape_of_its_workload_and_no_gradient() -> None:
     bench = new()
     model = bench.subject("gpt2", "lm").loaded.model

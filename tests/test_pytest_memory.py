@@ -19,7 +19,7 @@ import torch
 
 def test_product(peak_memory):
     left, right = torch.ones(10, 20), torch.ones(20, 30)
-    peak = peak_memory(lambda: left @ right)
+    peak = peak_memory(lambda: left @ right, "cpu")
     assert (peak.bytes, peak.source) == (1200, "cpu profiler")
 
 def test_timed_too(peak_memory, benchmark):
@@ -28,7 +28,7 @@ def test_timed_too(peak_memory, benchmark):
     assert peak_memory(function, device="cpu", warmups=0).bytes == 1000
 
 def test_too_much(peak_memory):
-    assert peak_memory(lambda: torch.zeros(3, 1000)).bytes <= 11_999
+    assert peak_memory(lambda: torch.zeros(3, 1000), "cpu").bytes <= 11_999
 
 def test_of_nothing(peak_memory):
     pass

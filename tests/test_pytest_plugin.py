@@ -300,6 +300,42 @@ def test_compile_is_a_switch(
     assert [line for line in lines if "compiles:" in line] == [f"compiles: {expected}"]
 
 
+TRAINS = """
+from sparsity.pytest_plugin import run_options
+
+def test_trains(pytestconfig):
+    options = run_options(pytestconfig)
+    print("trains:", options.axes.get("recoveries"), options.learning_rate, options.training_batch)
+    print("with:", options.accumulate, options.training_state)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ini", "expected"),
+    [
+        ([], "", ["trains: None None 32", "with: 1 None"]),
+        (
+            [],
+            "sparsity_recoveries = none, distill:60s\nsparsity_learning_rate = 5e-5\nsparsity_training_batch = 8\n"
+            "sparsity_accumulate = 4\nsparsity_training_state = ./kept",
+            ["trains: ('none', 'distill:60s') 5e-05 8", "with: 4 ./kept"],
+        ),
+        (
+            ["--recoveries=gradual-distill:200,reconstruct", "--learning-rate=0.01", "--training-batch=16",
+             "--accumulate=2", "--training-state=there"],
+            "sparsity_recoveries = none\nsparsity_learning_rate = 5e-5\nsparsity_training_state = ./kept",
+            ["trains: ('gradual-distill:200', 'reconstruct') 0.01 16", "with: 2 there"],
+        ),
+    ],
+)  # fmt: skip
+def test_how_recoveries_train_comes_from_both_as_well(
+    pytester: pytest.Pytester, run: Callable[..., pytest.RunResult], arguments: list[str], ini: str, expected: list[str]
+) -> None:
+    pytester.makeini(f"[pytest]\n{ini}")
+    lines = run(*arguments, "-s", test_trains=TRAINS).outlines
+    assert [found[0] for line in lines if (found := re.search(r"(trains|with): .*", line))] == expected
+
+
 SPENDS = """
 import time
 import pytest
@@ -552,6 +588,46 @@ def test_without_pytest_benchmark_the_plugin_loads_and_a_cell_says_what_is_missi
     result = run("-p", "no:benchmark", test_timed=TIMED, test_sees=SEES)
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["E*fixture 'benchmark' not found"])
+
+
+RECOVERS = """
+import pytest
+from sparsity.errors import Refused
+from sparsity.recovery import parse
+from sparsity.prune import Recipe
+
+kept = []
+
+@pytest.mark.parametrize("model", ["bert", "gpt2"])
+def test_shares(recoveries, composed, bench, model):
+    kept.append((recoveries, composed, bench))
+    assert recoveries.bench is bench
+    assert composed.recoveries is recoveries
+    assert kept[0] == kept[-1] and all(a is b for a, b in zip(kept[0], kept[-1]))
+    assert bench.subjects == {}, "nothing is loaded before it is asked for"
+
+@pytest.mark.parametrize(("model", "task"), [("gpt2", "lm")])
+def test_refuses(recoveries, model, task):
+    recoveries.found(model, task, Recipe("l1", 0.5), parse("transfer:1"), [0])
+
+@pytest.mark.parametrize(("model", "task"), [("gpt2", "lm")])
+def test_refuses_a_composition(composed, recoveries, model, task):
+    composed.after(model, task, (), 0)
+"""
+
+
+def test_all_cells_share_what_was_recovered_and_composed_and_its_refusals_are_one_line(
+    run: Callable[..., pytest.RunResult],
+) -> None:
+    result = run("-rs", test_recovers=RECOVERS)
+    result.assert_outcomes(passed=2, skipped=1, failed=1)
+    reason = "recovery transfer:1 ends in a classifier; of task lm there is finetune"
+    result.stdout.fnmatch_lines(
+        ["*_ test_refuses_a_composition?gpt2-lm? _*", "a composition begins with a step that prunes"]
+    )
+    result.stdout.fnmatch_lines([f"1 not measured: {reason}", "1 failed: a composition begins with a step that prunes"])
+    result.stdout.fnmatch_lines([f"SKIPPED*{reason}"])
+    assert "Traceback" not in result.stdout.str()
 
 
 def test_all_cells_share_one_bench(run: Callable[..., pytest.RunResult]) -> None:

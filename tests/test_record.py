@@ -26,8 +26,10 @@ from sparsity.record import (
     Quality,
     Read,
     Record,
+    Recovered,
     Roofline,
     RunPart,
+    Training,
     Weights,
     from_json,
     run_from_json,
@@ -37,7 +39,7 @@ from sparsity.record import (
 Path = tuple[str | int, ...]
 
 FULL = Record(
-    Cell("bert", "random", "unstructured", "layer", 0.5, "dense", "none", "8x64", "float32", "lm", 3),
+    Cell("bert", "random", "unstructured", "layer", 0.5, "dense", "none", "l1 0.3", "8x64", "float32", "lm", 3),
     Pruned(0.5, 0.25, 100, 200, 0.1, 4096, 0.2, 8192, choices={"packed": 60, "dense": 13}),
     Latency(
         0.1, 0.09, 0.11, 20, "inconclusive", "drift", 0.1, 1.0, 0.9, 1.1, 0.02,
@@ -46,6 +48,8 @@ FULL = Record(
     ),
     Memory(1000, 500, "cpu profiler", 1100, 1000, 500, "same"),
     Quality("mean_nll", 2.0, 0.1, 50, 7.389, 1.5, 1.9, 0.1, 0.01, "lost"),
+    Recovered([0, 1], [1.8, 1.9], 2.5, -0.6, 0.02, 1.7, [0.1, 0.2], 0.15, 0.03, "inconclusive", 200, 9.5, 6400),
+    Training(0.02, 0.019, 1.05, 1.01, 1.09),
     Weights([-1.0, 0.0, 1.0], [LayerWeights("block.0", True, 3, 0.1, 0.5, -0.9, 0.8, [1, 2])]),
     "failed",
     "why",
@@ -112,10 +116,20 @@ def weights(draw: st.DrawFn) -> Weights:
     return Weights(edges, draw(st.lists(layer, max_size=3)))
 
 
+@st.composite
+def recovered(draw: st.DrawFn) -> Recovered:
+    seeds = draw(st.lists(counts, min_size=1, max_size=3))
+    each = st.lists(numbers, min_size=len(seeds), max_size=len(seeds))
+    said = st.sampled_from(["kept", "lost", "inconclusive"])
+    found = (draw(each), draw(numbers), draw(numbers), draw(positive), draw(numbers), draw(each), draw(numbers))
+    taken = (draw(maybe(counts)), draw(maybe(positive)), draw(maybe(counts)))
+    return Recovered(seeds, *found, draw(positive), draw(said), *taken)
+
+
 records = st.builds(
     Record,
     st.builds(
-        Cell, texts, *[maybe(texts)] * 3, maybe(fractions), *[maybe(texts)] * 5, maybe(counts)
+        Cell, texts, *[maybe(texts)] * 3, maybe(fractions), *[maybe(texts)] * 6, maybe(counts)
     ),
     maybe(
         st.builds(
@@ -141,6 +155,8 @@ records = st.builds(
             maybe(st.sampled_from(["kept", "lost", "inconclusive"])),
         )
     ),
+    maybe(recovered()),
+    maybe(st.builds(Training, *[positive] * 5)),
     maybe(weights()),
     maybe(st.sampled_from(["passed", "failed", "error"])),
     maybe(texts),
@@ -180,7 +196,19 @@ def test_a_zero_that_was_measured_is_written() -> None:
 
 def test_names_in_the_file_are_those_that_readers_rely_on() -> None:
     data = written(FULL)
-    assert list(data) == ["schema", "cell", "pruned", "latency", "memory", "quality", "weights", "outcome", "reason"]
+    assert list(data) == [
+        "schema",
+        "cell",
+        "pruned",
+        "latency",
+        "memory",
+        "quality",
+        "recovered",
+        "training",
+        "weights",
+        "outcome",
+        "reason",
+    ]
     axes = list(data["cell"])
     assert axes[:6] == ["model", "method", "pattern", "scope", "sparsity", "format"]
     assert axes[6:] == ["recovery", "workload", "dtype", "task", "seed"]

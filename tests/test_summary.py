@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from sparsity.record import Cell, Latency, Memory, NotMeasured, Pruned, Quality, Read, Record, Roofline
-from sparsity.summary import choices, costs, doubts, limits, missing, quality, text
+from sparsity.record import Cell, Latency, Memory, NotMeasured, Pruned, Quality, Read, Record, Roofline, Training
+from sparsity.summary import choices, costs, doubts, frontier, limits, missing, quality, recovered, text
+from tests.reports import builders
 
 CELL = Cell("bert", "l1", "unstructured", "layer", 0.5, "dense", workload="8x64", dtype="float32")
 LATENCY = Latency(
@@ -69,6 +70,13 @@ def test_what_a_cell_lost_stands_beside_what_it_costs_whatever_its_format_and_wo
     assert [row[-2:] for row in found] == [["+0.012 ± 0.004", "-3.4 ± 0.5"]] * 2
     other = rows(costs([Record(replace(CELL, sparsity=0.9), latency=LATENCY), *lost]))
     assert other[0][-2:] == [DASH, DASH]
+
+
+def test_quality_of_the_very_format_stands_beside_its_costs() -> None:
+    formats = [replace(CELL, format=kind) for kind in ("packed", "bf16")]
+    lost = [Record(cell, latency=LATENCY, quality=replace(NLL, delta=i / 10)) for i, cell in enumerate(formats, 1)]
+    found = rows(costs([*lost, Record(CURVE, quality=NLL), Record(CELL, latency=LATENCY)]))
+    assert [row[-2] for row in found] == ["+0.100 ± 0.004", "+0.200 ± 0.004", "+0.012 ± 0.004"]
 
 
 def test_the_unpruned_model_lost_nothing_to_itself() -> None:
@@ -197,3 +205,69 @@ def test_what_auto_chose_is_told_once_a_cell() -> None:
     ]
     assert choices(records) in text(records, [])
     assert choices(records[:1]) == ""
+
+
+RECOVERED = builders.recovered()
+SPARSER = replace(CELL, sparsity=0.8, format="packed")
+PACKED = [
+    Record(SPARSER, latency=replace(LATENCY, verdict="faster", speedup=3.1, low=2.9, high=3.3)),
+    Record(SPARSER, memory=replace(MEMORY, dense_weights_bytes=4_736_000)),
+]
+
+
+def test_a_recovered_cell_is_a_line_beside_its_control() -> None:
+    table = recovered([RECOVERED, builders.recovered(metric="mean_nll", recovery="reconstruct", delta=0.1)])
+    assert header(table)[2:5] == ["pruned by", "recovery", "seeds"]
+    assert header(table)[5:9] == ["unpruned", "one-shot", "recovered", "control"]
+    assert header(table)[9:] == ["difference ± se", "verdict", "s"]
+    accurate, nll = rows(table)
+    assert accurate[:5] == ["bert", "accuracy %", "l1 · layer · 0.8", "distill:200", "0, 1, 2"]
+    assert accurate[5:] == ["92.0", "68.0", "92.7", "93.0", "-0.3 ± 0.2", "kept", "42"]
+    assert nll[:5] == ["bert", "perplexity", "l1 · layer · 0.8", "reconstruct", "0, 1, 2"]
+    assert nll[5:] == ["8.17", "27.1", "9.03", "8.17", "+0.100 ± 0.004", "lost", DASH]
+    assert recovered([Record(CURVE, quality=NLL)]) == ""
+
+
+def test_the_equally_trained_control_is_not_the_unpruned_model() -> None:
+    control = builders.accuracy("bert", "none", None, 0.0)
+    for records in ([control, builders.trained_control()], [builders.trained_control(), control]):
+        table = quality([*records, RECOVERED])
+        assert rows(table) == [["bert", "accuracy %", "l1 · layer · distill:200", "92.0", "92.7 kept"]]
+    assert quality([builders.trained_control()]) == ""
+
+
+def test_a_recovered_curve_is_a_line_of_its_own_judged_by_its_control() -> None:
+    one_shot = replace(RECOVERED, cell=replace(RECOVERED.cell, recovery=None), recovered=None)
+    table = quality([one_shot, builders.recovered(delta=-0.1)])
+    assert [row[2:] for row in rows(table)] == [
+        ["l1 · layer", DASH, "92.7 kept"],
+        ["l1 · layer · distill:200", DASH, "83.0 lost"],
+    ]
+
+
+@pytest.mark.parametrize("axes", [{"recovery": "distill:200"}, {"after": "ziplm 0.5 neurons+heads"}])
+def test_what_a_recovered_model_or_a_later_step_lost_is_not_what_the_first_lost(axes: dict[str, str]) -> None:
+    lost = Record(replace(CURVE, **axes), quality=NLL)  # type: ignore[arg-type]  # both are text
+    assert rows(costs([Record(CELL, latency=LATENCY), lost]))[0][-2:] == [DASH, DASH]
+    own = Record(replace(CELL, **axes), latency=LATENCY)  # type: ignore[arg-type]  # both are text
+    assert rows(costs([own, lost]))[0][-2] == "+0.012 ± 0.004"
+    said = Record(replace(CURVE, recovery="none"), quality=NLL)
+    assert rows(costs([Record(CELL, latency=LATENCY), said]))[0][-2] == "+0.012 ± 0.004"
+
+
+def test_the_frontier_is_a_table_and_the_last_line_is_the_answer() -> None:
+    records = [*PACKED, RECOVERED, Record(Cell("bert"), training=Training(1.0, 1.0, 1.012, 0.99, 1.03))]
+    found = rows(frontier(records))
+    assert found[0][2:6] == [
+        "l1 0.8 unstructured · packed · 200 steps distilled",
+        "3.1x [2.9, 3.3]",
+        "faster",
+        "3.2x smaller",
+    ]
+    told = text(records, [NotMeasured(CELL, "t", "skipped", "why")], 3)
+    assert "holding masks costs 1.012x [0.99, 1.03] of a training step: bert" in told
+    assert told.splitlines()[-1] == (
+        "within 1 point of dense: bert · l1 0.8 unstructured · packed · 200 steps distilled: 3.1x faster [2.9, 3.3], "
+        "weights 3.2x smaller, −0.3 ± 0.5 points from dense trained as long"
+    )
+    assert frontier(PACKED) == ""

@@ -6,6 +6,7 @@ import contextlib
 
 import pytest
 import torch
+import transformers
 
 from sparsity import workload
 from sparsity.errors import BadValue, Refused
@@ -55,6 +56,46 @@ def test_inputs_are_real_tokens_of_the_model_and_always_the_same(family: str) ->
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert one["attention_mask"].all()
     assert 0 <= one["input_ids"].min() <= one["input_ids"].max() < tiny.VOCABULARY
+
+
+@pytest.mark.parametrize(
+    ("end", "vocabulary", "expected"),
+    [
+        (2, 9, [[3, 3, 5, 2], [1, 0, 3, 2]]),  # each ends, and none before its end
+        (8, 9, [[2, 3, 5, 8], [1, 0, 2, 8]]),
+        (None, 9, [[2, 3, 5, 2], [1, 0, 2, 8]]),  # a model without an end reads what there is
+        ([2, 8], 9, [[2, 3, 5, 2], [1, 0, 2, 8]]),
+        (0, 1, [[2, 3, 5, 2], [1, 0, 2, 8]]),  # no other token there is to take its place
+    ],
+)
+def test_each_document_ends_once(end: int | list[int] | None, vocabulary: int, expected: list[list[int]]) -> None:
+    tokens = torch.tensor([[2, 3, 5, 2], [1, 0, 2, 8]])
+    config = transformers.BartConfig(vocab_size=vocabulary, eos_token_id=end)
+    assert workload.ended(tokens, config).tolist() == expected
+
+
+def test_the_last_token_of_the_vocabulary_as_an_end_is_replaced_by_the_first() -> None:
+    config = transformers.BartConfig(vocab_size=9, eos_token_id=8)
+    assert workload.ended(torch.tensor([[8, 8, 3]]), config).tolist() == [[0, 0, 8]]
+
+
+@pytest.mark.parametrize("text", ["1x1", "3x7", "64x16"])
+def test_an_encoder_decoders_classifier_runs_on_every_workload(text: str) -> None:
+    """It reads the last end of each document, and refuses documents with different numbers of them."""
+    config = tiny.config("bart", num_labels=2)
+    model = transformers.BartForSequenceClassification(config).eval()
+    shape = workload.parse(text)
+    tokens = workload.inputs(shape, model)["input_ids"]
+    assert (tokens == config.eos_token_id).sum(1).tolist() == [1] * shape.batch
+    assert workload.call(shape, model)().shape == (shape.batch, 2)
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_other_models_are_fed_any_token_anywhere(family: str) -> None:
+    model = tiny.model(family, eos_token_id=2)
+    tokens = workload.inputs(workload.parse("64x16"), model)["input_ids"]
+    assert (tokens[:, :-1] == 2).any()
+    assert not (tokens[:, -1] == 2).all()
 
 
 def test_more_positions_than_the_model_has_are_refused() -> None:

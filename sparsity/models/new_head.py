@@ -2,7 +2,7 @@
 
 That is how the original study began: prune the pretrained model, then fine-tune it on the task.
 
-Refuses a family of which transformers has no classifier.
+Refuses a family of which transformers has no classifier, or one with another body.
 """
 
 from __future__ import annotations
@@ -34,12 +34,15 @@ def with_new_head(model: PreTrainedModel, pad: int, seed: int) -> PreTrainedMode
     config.num_labels = CLASSES
     if config.pad_token_id is None:
         config.pad_token_id = pad
+    auto = transformers.AutoModelForSequenceClassification
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU there is
         try:
-            made: PreTrainedModel = transformers.AutoModelForSequenceClassification.from_config(config)
+            made: PreTrainedModel = auto.from_config(config, dtype=model.dtype)
         except ValueError as error:
             raise Refused(f"transformers has no classifier of type {config.model_type}: {one_line(error)}") from None
-    made.base_model.load_state_dict(model.base_model.state_dict(), strict=False)  # a pooler is new as well
-    made.to(model.dtype).to(model.device)  # type: ignore[arg-type]  # transformers types .to by a Self that mypy loses
+    found = made.base_model.load_state_dict(model.base_model.state_dict(), strict=False)
+    if unlearnt := [name for name in found.missing_keys if "pooler" not in name]:  # that is new, as the head is
+        raise Refused(f"a classifier of type {config.model_type} has {unlearnt[0]}, which its language model has not")
+    made.to(model.device)  # type: ignore[arg-type]  # transformers types .to by a Self that mypy loses
     return made.eval().requires_grad_(False)  # type: ignore[no-any-return]  # the same

@@ -142,10 +142,16 @@ def difference(scores: Scores, reference: Scores) -> metrics.Estimate:
     return metrics.ratio(scores.numerators - reference.numerators, reference.denominators)
 
 
-def judged(metric: str, found: metrics.Estimate) -> str:
-    """The verdict on a difference in the metric's unit."""
-    worse = found.value if metric == "mean_nll" else -found.value
-    return metrics.verdict(metric, metrics.Estimate(worse, found.stderr))
+def judged(found: metrics.Estimate, reference: Scores) -> str:
+    """The verdict on a difference from a reference, in the metric's unit.
+
+    Against a classifier that only guesses nothing can be kept or lost.
+    """
+    known = reference.estimate
+    if reference.metric == "accuracy" and known.value - metrics.CONFIDENCE * known.stderr <= CHANCE:
+        return "inconclusive"
+    worse = found.value if reference.metric == "mean_nll" else -found.value
+    return metrics.verdict(reference.metric, metrics.Estimate(worse, found.stderr))
 
 
 def _refuse_unknown_tokens(examples: list[batching.Example], known: int) -> None:
@@ -157,12 +163,9 @@ def _refuse_unknown_tokens(examples: list[batching.Example], known: int) -> None
 def compare(task: Task, scores: Scores, dense: Scores) -> record.Quality:
     """The record of a score, with its difference from dense over the same documents.
 
-    Dense itself is not judged, and against a classifier that only guesses nothing can be kept or lost.
+    Dense itself is not judged.
     """
     delta, value = difference(scores, dense), scores.estimate.value
-    said = judged(scores.metric, delta)
-    if scores.metric == "accuracy" and dense.estimate.value - metrics.CONFIDENCE * dense.estimate.stderr <= CHANCE:
-        said = "inconclusive"
     return record.Quality(
         metric=scores.metric,
         value=value,
@@ -173,7 +176,7 @@ def compare(task: Task, scores: Scores, dense: Scores) -> record.Quality:
         dense_value=dense.estimate.value,
         delta=delta.value,
         delta_stderr=delta.stderr,
-        verdict=None if scores is dense else said,
+        verdict=None if scores is dense else judged(delta, dense),
     )
 
 

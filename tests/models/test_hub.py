@@ -263,8 +263,9 @@ def test_a_bart_of_two_classes_loads_though_its_config_does_not_say_so(tmp_path:
     """transformers writes no labels for two classes, and takes BART to have three."""
     saved = tiny.model("bart", "classification", num_labels=2)
     saved.save_pretrained(tmp_path)
+    tiny.edit_json(tmp_path / "config.json", id2label=None)  # some versions of transformers do write it
     config = json.loads((tmp_path / "config.json").read_text())
-    assert "id2label" not in config, "transformers says so by now: `_classes` in checkpoint.py can go"
+    (tmp_path / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
     loaded = _load(tmp_path, "classification").model
     assert loaded.config.num_labels == 2
     torch.testing.assert_close(tiny.logits(loaded), tiny.logits(saved))

@@ -276,7 +276,7 @@ def test_every_figure_says_what_and_where(tmp_path: Path) -> None:
     run = read([builders.write(tmp_path / "r.json", builders.run_json())])
     drawn = figures.draw(run)
     per_model = [f"{model}-{kind}" for model in builders.MODELS for kind in ("num-dist", "layer-dist")]
-    shared = ["required-memory", "required-time", "perplexity", "text-classification-accuracy"]
+    shared = ["frontier", "required-memory", "required-time", "perplexity", "text-classification-accuracy"]
     assert list(drawn) == per_model + shared
     for stem, figure in drawn.items():
         below = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")

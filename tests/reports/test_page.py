@@ -140,3 +140,14 @@ def test_a_run_that_measured_nothing_says_so(tmp_path: Path) -> None:
 def test_repeated_cells_are_said(tmp_path: Path) -> None:
     text = page(_run(tmp_path, [builders.latency(), builders.latency()]), {})
     assert "1 tests measured a cell that stood in the file before" in text
+
+
+def test_the_answer_stands_first_and_recoveries_have_their_tables(tmp_path: Path) -> None:
+    packed = [builders.latency("bert", 0.8, "packed"), builders.memory("bert", 0.8, "packed")]
+    text = page(_run(tmp_path, [*packed, builders.recovered(), builders.trained_control()]), {})
+    titles = [line for line in text.splitlines() if line.startswith("#")]
+    assert titles[:3] == ["# What pruning bought here", "## The answer", "## What was run"]
+    assert "- within 1 point of dense: bert · l1 0.8 unstructured · packed · 200 steps distilled: " in text
+    assert "### Recovery" in titles
+    assert "### Ladder" not in titles
+    assert "## The answer" not in page(_run(tmp_path, [builders.latency()]), {})

@@ -14,7 +14,7 @@ from sparsity.errors import Refused
 from sparsity.models import embedded, hub
 from sparsity.models.architecture import architecture_of
 from sparsity.prune import Recipe, prune, workspace
-from sparsity.tasks import quality, reviews
+from sparsity.tasks import language_modeling, metrics, quality, reviews
 
 FRESH_SEED = 123
 CPU = torch.device("cpu")
@@ -178,3 +178,93 @@ def test_nothing_is_kept_of_a_classifier_that_only_guesses() -> None:
     again = replace(guesses, numerators=guesses.numerators.copy())
     assert guesses.estimate.value == 0.5
     assert quality.compare(data, again, guesses).verdict == "inconclusive"
+
+
+def test_padding_is_the_tokenizers_for_language_modelling_and_the_configurations_for_a_classifier() -> None:
+    loaded, _ = classifier("gpt2", pad_token_id=7)
+    special = language_modeling.special_tokens(loaded.tokenizer(), loaded.model)
+    assert special.pad != 7
+    assert quality.padding("lm", loaded.model, special) == special.pad
+    assert quality.padding("classification", loaded.model, special) == 7
+    loaded.model.config.pad_token_id = None
+    assert quality.padding("lm", loaded.model, special) == special.pad
+    with pytest.raises(Refused, match="names no padding token"):
+        quality.padding("classification", loaded.model, special)
+    loaded.model.config.num_labels = 3
+    with pytest.raises(Refused, match="2 classes, but the classifier has 3"):
+        quality.padding("classification", loaded.model, special)
+
+
+# -- over several trainings ---------------------------------------------------------------------------------
+
+
+def of_documents(numerators: list[float], denominators: list[float], metric: str = "mean_nll") -> quality.Scores:
+    own, tokens = np.asarray(numerators), np.asarray(denominators)
+    return quality.Scores(metric, metrics.ratio(own, tokens), own, tokens)
+
+
+TOKENS = [10.0, 20.0, 10.0, 40.0]
+
+
+def test_trainings_are_pooled_document_by_document() -> None:
+    one, two = of_documents([20, 40, 20, 80], TOKENS), of_documents([40, 40, 10, 90], TOKENS)
+    found = quality.pooled([one, two])
+    assert found.metric == "mean_nll"
+    assert found.numerators.tolist() == [30, 40, 15, 85]
+    assert found.denominators.tolist() == TOKENS
+    assert found.estimate.value == pytest.approx((2.0 + 2.25) / 2)  # the mean of both, as they share their tokens
+    # By hand: 2.125 nats for each token leave 8.75, -2.5, -6.25 and 0 unexplained.
+    spread = math.sqrt((8.75**2 + 2.5**2 + 6.25**2) / 3)
+    assert found.estimate.stderr == pytest.approx(spread / (2 * 20))
+    assert found.estimate.stderr < two.estimate.stderr
+
+
+def test_one_training_is_pooled_to_itself_and_more_of_the_same_are_no_more_certain() -> None:
+    one = of_documents([20, 44, 10, 90], TOKENS)
+    for count in (1, 3):
+        found = quality.pooled([one] * count)
+        assert found.estimate == pytest.approx(one.estimate)
+        assert np.array_equal(found.numerators, one.numerators)
+
+
+def test_a_difference_is_paired_over_documents() -> None:
+    """What all documents have in common is certain, however far the documents themselves are apart."""
+    reference = of_documents([10, 90, 30, 110], TOKENS)
+    shifted = of_documents([15, 100, 35, 130], TOKENS)
+    assert quality.difference(shifted, reference) == pytest.approx((0.5, 0.0))
+    assert quality.difference(reference, shifted) == pytest.approx((-0.5, 0.0))
+    assert quality.difference(reference, reference) == (0.0, 0.0)
+    found = quality.difference(of_documents([15, 100, 35, 110], TOKENS), reference)
+    assert found.value == pytest.approx(20 / 80)
+    assert found.stderr == pytest.approx(math.sqrt((2.5**2 + 5**2 + 2.5**2 + 10**2) / 3) / (2 * 20))
+
+
+SURE = {
+    "mean_nll": of_documents([20, 40, 20, 80], TOKENS),
+    "accuracy": of_documents([1, 1, 1, 1], [1.0] * 4, "accuracy"),
+}
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "stderr", "expected"),
+    [
+        ("mean_nll", 0.01, 0.005, "kept"),
+        ("mean_nll", 0.01, 0.006, "inconclusive"),
+        ("mean_nll", 0.5, 0.1, "lost"),
+        ("mean_nll", -0.5, 0.1, "kept"),
+        ("accuracy", -0.005, 0.002, "kept"),
+        ("accuracy", -0.005, 0.003, "inconclusive"),
+        ("accuracy", -0.5, 0.1, "lost"),
+        ("accuracy", 0.5, 0.1, "kept"),
+    ],
+)
+def test_the_verdict_knows_in_which_direction_a_metric_is_better(
+    metric: str, value: float, stderr: float, expected: str
+) -> None:
+    assert quality.judged(metrics.Estimate(value, stderr), SURE[metric]) == expected
+
+
+def test_against_what_only_guesses_there_is_no_verdict() -> None:
+    half = of_documents([1, 1, 1, 0], [1.0] * 4, "accuracy")  # may as well be a half
+    for value in (-0.5, 0.5):
+        assert quality.judged(metrics.Estimate(value, 0.01), half) == "inconclusive"
