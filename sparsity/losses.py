@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from sparsity.models.architecture import blocks_of, prunable_layers
 from sparsity.tasks.batching import IGNORED, Batch, counted
@@ -40,11 +41,12 @@ def task_loss(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
 
 def distillation(teacher: PreTrainedModel) -> Loss:
     """The loss against a teacher of the same blocks; it must be in eval mode, and is not trained."""
-    known: dict[int, list[Seen]] = {}
+    known: WeakKeyDictionary[PreTrainedModel, list[Seen]] = WeakKeyDictionary()
 
     def run(model: PreTrainedModel, batch: Batch) -> tuple[torch.Tensor, States]:
-        blocks = known.setdefault(id(model), seen_of(model))
-        with watched(blocks) as states:
+        if model not in known:
+            known[model] = seen_of(model)
+        with watched(known[model]) as states:
             return counted(model(**batch.inputs).logits, batch.labels)[0], states
 
     def loss(model: PreTrainedModel, batch: Batch) -> torch.Tensor:

@@ -22,6 +22,7 @@ from sparsity.calibration import LayerStatistics
 from sparsity.errors import BadValue, Refused, UnknownName
 from sparsity.groups import GroupSet, WholeBlocks, groups_of
 from sparsity.methods import METHODS
+from sparsity.methods.gone_first import GoneFirst
 from sparsity.models.architecture import PrunableLayer, blocks_of, prunable_layers
 from sparsity.tasks.batching import Batch, as_batch
 
@@ -127,6 +128,7 @@ def prune(
     recipe: Recipe,
     dense: PreTrainedModel | None = None,
     batches: Sequence[Batch | Mapping[str, torch.Tensor]] = (),
+    gone: Sequence[torch.Tensor] | None = None,
 ) -> PrunedModel:
     """Prune the model in place and return it with its masks.
 
@@ -136,6 +138,8 @@ def prune(
         dense: where the weights come from; the model itself when None.
         batches: calibration, for methods that look at inputs or gradients: what a tokenizer gives
             (`input_ids`, `attention_mask`); for gradients `Batch`es, whose labels are the loss.
+        gone: masks of this very model as it was pruned before: what they removed goes first. Methods without a
+            score see its zeros alone.
 
     Raises:
         UnknownName: a method, pattern or scope that does not exist.
@@ -147,6 +151,8 @@ def prune(
     _check(recipe, batches)
     seen = [as_batch(batch) for batch in batches]
     method, shape = METHODS[recipe.method], patterns.parse(recipe.pattern)
+    if gone is not None:
+        method = GoneFirst(method, gone)
     layers = prunable_layers(model)
     sources = layers if dense is None else prunable_layers(dense)
     blocks = blocks_of(model)
@@ -156,6 +162,8 @@ def prune(
             raise Refused(f"{block.name} was removed from this model already; prune from the dense one (dense=…)")
         bypass.restore(block.module)
     wanted = needs(recipe)
+    if gone is not None and calibration.GRADIENTS not in wanted:  # no gradient reaches what is bypassed
+        _bypass_gone(blocks, layers, gone)
     if wanted:
         gather.check(model)
         for layer, source in zip(layers, sources, strict=True):
@@ -176,7 +184,7 @@ def prune(
             _bypass_removed(each, blocks, masks)
     else:
         groups = {}
-        masks, notes = _prune_elements(recipe, shape, model, layers, sources, known, seen)
+        masks, notes = _prune_elements(recipe, method, shape, model, layers, sources, known, seen)
     model.train(training)
     kept = [int(mask.count_nonzero()) for mask in masks]
     prunable = sum(mask.numel() for mask in masks)
@@ -236,6 +244,7 @@ def _statistics(
 
 def _prune_elements(
     recipe: Recipe,
+    method: PruningMethod,
     shape: patterns.ElementPattern,
     model: PreTrainedModel,
     layers: Sequence[PrunableLayer],
@@ -243,7 +252,7 @@ def _prune_elements(
     known: Sequence[LayerStatistics],
     batches: Sequence[Batch],
 ) -> tuple[list[torch.Tensor], list[str]]:
-    job = elements.Job(METHODS[recipe.method], shape, recipe.scope, recipe.sparsity)
+    job = elements.Job(method, shape, recipe.scope, recipe.sparsity)
     decided = elements.decide(job, model, layers, sources, known, batches)
     at_once = not job.method.sequential or recipe.scope == "global"
     if at_once:  # all is decided before anything is written
@@ -303,6 +312,14 @@ def _bypass_removed(each: GroupSet, blocks: Sequence[Block], masks: Sequence[tor
         for position, members in zip(each.blocks, each.layers, strict=True):
             if not any(bool(masks[i].any()) for i in members):
                 bypass.bypass(blocks[position].module)
+
+
+def _bypass_gone(blocks: Sequence[Block], layers: Sequence[PrunableLayer], masks: Sequence[torch.Tensor]) -> None:
+    """Blocks of which nothing is left are not there when the others are looked at."""
+    left = {layer.block for layer, mask in zip(layers, masks, strict=True) if bool(mask.any())}
+    for position, block in enumerate(blocks):
+        if position not in left:
+            bypass.bypass(block.module)
 
 
 def _write(layer: PrunableLayer, weight: torch.Tensor, mask: torch.Tensor | None = None) -> None:

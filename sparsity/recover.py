@@ -108,7 +108,7 @@ class GradualHold(MaskHold):
         training_now = model.training
         recipe = replace(self._final, sparsity=cubic(self._final.sparsity, due / TIMES))
         try:
-            found = prune(model, recipe, batches=self._calibration)
+            found = prune(model, recipe, batches=self._calibration, gone=before)
         except Refused:
             if due < TIMES and isinstance(pattern.parse(recipe.pattern), pattern.GroupPattern):
                 return  # so little of so few groups is none; all of it has been tried
@@ -158,7 +158,7 @@ def refusal(recipe: Recipe, recovery: Recovery) -> str | None:
     if METHODS[recipe.method].score is None and not isinstance(shape, pattern.GroupPattern):
         return f"{recipe.method} mends weights that went before, so it cannot prune little by little; l1 can"
     if recipe.scope == "owl":
-        return f"scope owl gives layers other shares each time, so it cannot prune little by little; use row"
+        return "scope owl gives layers other shares each time, so it cannot prune little by little; use row"
     if shape.fixed is not None:
         return f"pattern {recipe.pattern} has one sparsity, so nothing can rise to it; use {recovery.kind} alone"
     return None

@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LEVELS: dict[str, int] = {
     "errors": -3, "strict_json": -2, "timing": -1,
-    "pattern": 0, "record": 0, "allocation": 0, "positions": 0, "closeness": 0, "recovery": 0, "frontier": 1, "answers": 2,
+    "pattern": 0, "record": 0, "allocation": 0, "positions": 0, "closeness": 0, "recovery": 0,
+    "frontier": 1, "answers": 2,
     "mask": 1, "calibration": 1, "hessian": 1, "bypass": 1, "compressed": 1, "models": 1, "tasks": 1, "measure": 1,
     "activation": 1, "kernel": 1, "training_state": 1, "training": 2,
     "methods": 2, "groups": 2, "watch": 2, "losses": 3, "gather": 3, "reconstruct": 4,

@@ -257,7 +257,7 @@ WEIGHTS = [10.0, 20.0, 10.0, 40.0]
 """Tokens of four documents."""
 DENSE, ONE_SHOT = [20.0, 44.0, 18.0, 78.0], [40.0, 80.0, 30.0, 170.0]
 SEEDS = {0: [22.0, 48.0, 20.0, 86.0], 1: [26.0, 48.0, 24.0, 82.0], 2: [24.0, 42.0, 22.0, 92.0]}
-CONTROLS = {0: [20.0, 40.0, 20.0, 80.0], 1: [20.0, 44.0, 18.0, 78.0], 2: [20.0, 42.0, 16.0, 82.0]}
+CONTROLS = {0: [20.0, 40.0, 20.0, 80.0], 1: [20.0, 46.0, 18.0, 80.0], 2: [20.0, 40.0, 16.0, 80.0]}
 
 
 def known(recoveries: Recoveries, recipe: Recipe = L1) -> None:
@@ -293,7 +293,7 @@ def test_what_is_found_is_the_mean_over_seeds_paired_over_documents() -> None:
     assert won.values == pytest.approx([176 / 80, 180 / 80, 180 / 80])
     assert (won.one_shot, found.quality.dense_value) == pytest.approx((320 / 80, 160 / 80))
     assert won.control == pytest.approx(160 / 80)
-    assert won.deltas == pytest.approx([16 / 80, 20 / 80, 20 / 80])
+    assert won.deltas == pytest.approx([16 / 80, 16 / 80, 24 / 80])
     assert won.delta == pytest.approx(sum(won.deltas) / 3)
     assert (won.delta, won.delta_stderr) == pytest.approx(paired([*SEEDS.values()], [*CONTROLS.values()]))
     assert (won.gained, won.gained_stderr) == pytest.approx(paired([*SEEDS.values()], [ONE_SHOT]))
@@ -407,7 +407,7 @@ def test_the_dense_model_and_the_workspace_are_bit_for_bit_what_they_were(text: 
     assert [same(was, state(model)) for was, model in zip(before, models, strict=True)] == [True] * 4
     assert not any(p.requires_grad or p.grad is not None for model in models for p in model.parameters())
     assert not any(module.training for model in models for module in model.modules())
-    assert not any(hooks(model) for model in models[1:])
+    assert not any(hooks(model) for model in models)
     assert subject.current is current
     own = {tensor.data_ptr() for tensor in recoveries.model(key(text, recipe)).model.state_dict().values()}
     assert not own & {tensor.data_ptr() for model in models for tensor in model.state_dict().values()}
@@ -418,7 +418,6 @@ def hooks(model: Any) -> list[str]:
     return [name for name, module in model.named_modules() if module._forward_hooks]
 
 
-@pytest.mark.xfail(reason="recover leaves the hooks by which transformers hands out hidden states", strict=True)
 def test_after_distillation_a_forward_pass_of_the_dense_model_costs_what_it_did() -> None:
     recoveries = new()
     recovered = recoveries.model(key("distill:1"))

@@ -298,3 +298,43 @@ def test_a_stepper_makes_a_step_at_each_call() -> None:
     step()
     assert not torch.equal(before, once)
     assert not torch.equal(once, prunable_layers(model)[0].weight)
+
+
+class Gradients(Spy):
+    """Writes down the norm of all gradients as they come, and as the optimizer gets them."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.came: list[float] = []
+        self.used: list[float] = []
+
+    def norm(self) -> float:
+        gradients = [parameter.grad for parameter in self.model.parameters()]
+        return float(torch.stack([gradient.norm() for gradient in gradients if gradient is not None]).norm())
+
+    def before_step(self) -> None:
+        self.came.append(self.norm())
+
+    def advance(self, done: float, optimizer: torch.optim.Optimizer) -> None:
+        if not done:
+            optimizer.register_step_pre_hook(lambda *_: self.used.append(self.norm()))
+
+
+def test_long_gradients_are_cut() -> None:
+    model = tiny.model("bert")
+    spy = Gradients(model)
+    train(model, endless(model), broken_after(0, 100.0), Settings(RATE, 3), "test", spy)
+    assert min(spy.came) > 10 * training.CLIP
+    assert spy.used == pytest.approx([training.CLIP] * 3, rel=1e-4)
+
+
+def test_the_gradients_of_a_step_are_the_mean_of_its_batches() -> None:
+    norms = []
+    for accumulate in (1, 4):
+        model = tiny.model("bert", **STILL["bert"])
+        spy = Gradients(model)
+        same = itertools.repeat(tiny.batches(model)[0])
+        train(model, same, task_loss, Settings(RATE, 1, accumulate=accumulate), "test", spy)
+        norms += spy.came
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
