@@ -270,6 +270,8 @@ def cells(grids: Iterable[Grid], axes: Iterable[str]) -> list[dict[str, Scalar]]
             for row, workload, task in itertools.product(rows, grid.workloads, tasks):
                 for after in [None] if grid.recoveries is None else _recoveries(row, task, grid.recoveries, grid.asked):
                     whole: dict[str, Scalar] = {**row, "workload": workload, "task": task, "recovery": after}
+                    if after and "recovery" in wanted:  # a cell is over all seeds, each with masks of its own
+                        whole["seed"] = None
                     found[tuple(whole[axis] for axis in wanted)] = None
     return [dict(zip(wanted, cell, strict=True)) for cell in found]
 

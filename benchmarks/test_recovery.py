@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
     from benchmarks.axes import Grids
-    from sparsity.bench import Bench, Subject
     from sparsity.cells import Recorder
     from sparsity.recoveries import Recoveries
 
@@ -38,10 +37,8 @@ def seeds(grids: Grids) -> list[int]:
 def test_recovered(
     benchmark: BenchmarkFixture,
     record: Recorder,
-    bench: Bench,
     recoveries: Recoveries,
     grids: Grids,
-    subject: Subject,
     recipe: prune.Recipe,
     recovery: str,
     task: str,
@@ -50,8 +47,7 @@ def test_recovered(
     """Never worse than one-shot beyond chance, and exactly as sparse."""
     args = (model, task, recipe, parsed(recovery), seeds(grids))
     found = benchmark.pedantic(recoveries.found, args=args, rounds=1)
-    record.quality, record.recovered, record.pruned = found
-    asked = bench.pruned(subject, recipe).counts.prunable_sparsity
+    record.quality, record.recovered, record.pruned, asked = found
     got = found.pruned.prunable_sparsity
     assert got == asked, f"got sparsity {got} after recovery, should be {asked} [{record.cell}]"
     if (won := found.recovered) is not None:

@@ -23,7 +23,8 @@ from sparsity.limits import Limits
 from sparsity.measure import gpu, latency, machine, memory, ratio
 from sparsity.models import embedded, hub
 from sparsity.models.architecture import architecture_of
-from sparsity.tasks import quality, trends
+from sparsity.models.new_head import with_new_head
+from sparsity.tasks import language_modeling, quality, trends
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from sparsity.tasks.batching import Batch
 
 CONTROL = prune.Recipe("none", 0.0)
+NEW_HEAD = "new head"
+"""The task of a classifier that has learnt nothing yet, on a pretrained language model."""
 CALIBRATION_BATCH = 8
 """Documents of one batch: gradients are taken batch by batch."""
 CALIBRATION_LENGTH = 64
@@ -104,8 +107,10 @@ class Bench:
                 raise BadValue(f"device {self.options.device}: torch finds {found} CUDA devices here")
 
     def subject(self, reference: str, task: str) -> Subject:
-        """The model of a reference with the head of a task, loaded now if it is not yet."""
+        """The model of a reference with the head of a task, or with a `NEW_HEAD`, loaded now if it is not yet."""
         key = (reference, task)
+        if key not in self.subjects and task == NEW_HEAD:
+            self.subjects[key] = self._with_new_head(reference)
         if key not in self.subjects:
             import torch
 
@@ -125,6 +130,12 @@ class Bench:
             self.subjects[key] = Subject(loaded, prune.workspace(loaded.model), task)
             self._describe(reference, task, loaded)
         return self.subjects[key]
+
+    def _with_new_head(self, reference: str) -> Subject:
+        pretrained = self.subject(reference, "lm").loaded
+        pad = language_modeling.special_tokens(pretrained.tokenizer(), pretrained.model).pad
+        model = with_new_head(pretrained.model, pad, seed=0)
+        return Subject(dataclasses.replace(pretrained, model=model), prune.workspace(model), "classification")
 
     def _describe(self, reference: str, task: str, loaded: hub.Loaded) -> None:
         """Which class stands behind the reference: that of its main head, and that of its classifier."""

@@ -292,7 +292,8 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_
     settings = state.options
     fingerprint = machine.fingerprint(settings.device, settings.dtype, state.bench.threads())
     fingerprint |= {"calibration documents": settings.calibration, "multiple": settings.multiple, "head": settings.head}
-    fingerprint["compile"] = settings.compile
+    fingerprint |= {"compile": settings.compile, "learning rate": settings.learning_rate or "by model"}
+    fingerprint |= {"training batch": settings.training_batch, "accumulate": settings.accumulate}
     floor = max((floors[-1] for floors in state.bench.noise.values()), default=None)
     noisy = None if floor is None else floor > ratio.NOISY
     run = RunPart(

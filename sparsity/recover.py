@@ -184,7 +184,7 @@ def recover(
         settings: of training; its budget is the recovery's.
         batches: to train on, without end; see `sparsity.tasks.training`.
         calibration: for methods that look at inputs or gradients, and for `reconstruct`.
-        teacher: of `distill`; `dense` when None.
+        teacher: of `distill`, and what `reconstruct` comes near to; `dense` when None.
         title: of the progress bar.
         state: a folder from which an interrupted training goes on.
 
@@ -200,7 +200,7 @@ def recover(
         if recovery:
             if not calibration:
                 raise Refused("reconstruct needs calibration batches, and none were given")
-            reconstruct(model, pruned.layers, pruned.masks, prunable_layers(dense), calibration)
+            reconstruct(model, pruned.layers, pruned.masks, prunable_layers(teacher or dense), calibration)
         return Recovered(pruned, START)
     if recovery.gradual:
         hold: MaskHold = GradualHold(model, recipe, calibration)

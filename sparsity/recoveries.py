@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sparsity import losses, prune, record, recover, training
-from sparsity.bench import CONTROL, Bench, Subject
+from sparsity.bench import CONTROL, NEW_HEAD, Bench, Subject
 from sparsity.errors import Refused
 from sparsity.measure import latency
 from sparsity.methods import METHODS
@@ -72,6 +72,9 @@ class Found(NamedTuple):
     quality: record.Quality
     recovered: record.Recovered | None
     pruned: record.Pruned
+    """As counted after the recovery."""
+    asked: float
+    """Sparsity of the same choice before it."""
 
 
 @dataclass
@@ -141,7 +144,7 @@ class Recoveries:
 
     def _new_start(self, key: Key) -> PreTrainedModel:
         """The pretrained model of the reference, with a head that has learnt nothing."""
-        if key.task != "classification":
+        if key.task not in ("classification", NEW_HEAD):
             raise Refused(f"recovery {key.recovery} ends in a classifier; of task {key.task} there is finetune")
         pretrained = self.bench.subject(key.reference, "lm").loaded
         special = language_modeling.special_tokens(pretrained.tokenizer(), pretrained.model)
@@ -159,7 +162,7 @@ class Recoveries:
         self, reference: str, task: str, recipe: Recipe, recovery: Recovery, training_seeds: Sequence[int]
     ) -> Found:
         """What a cell's recovery came to, over its training seeds; without a recovery, one-shot."""
-        drawn = METHODS[recipe.method].stochastic
+        drawn, task = METHODS[recipe.method].stochastic, self._judged_by(reference, task, recovery)
         seeds = list(training_seeds) if recovery.trains or drawn else list(training_seeds[:1])
         keys = [Key(reference, task, replace(recipe, seed=seed) if drawn else recipe, recovery, seed) for seed in seeds]
         outcomes = [self._outcome(key) for key in keys]
@@ -167,11 +170,21 @@ class Recoveries:
         dense = self.bench.score(reference, task, CONTROL)
         data = self.bench.quality_task(self.bench.subject(reference, task))
         judged = quality.compare(data, mean, dense)
-        if not recovery or recipe == CONTROL:
-            return Found(judged, None, outcomes[0].counts)
-        controls = [self._control(key) for key in keys]
         one_shot = quality.pooled([self.bench.score(reference, task, key.recipe) for key in keys])
-        return Found(judged, _recovered(seeds, outcomes, controls, one_shot), outcomes[0].counts)
+        asked = self.bench.counts[reference, task, keys[0].recipe].prunable_sparsity
+        if not recovery or recipe == CONTROL:
+            return Found(judged, None, outcomes[0].counts, asked)
+        controls = [self._control(key) for key in keys]
+        return Found(judged, _recovered(seeds, outcomes, controls, one_shot), outcomes[0].counts, asked)
+
+    def _judged_by(self, reference: str, task: str, recovery: Recovery) -> str:
+        """The head that is judged: a new one where a transfer ends in a classifier, and the checkpoint has none."""
+        if recovery.kind == "transfer" and task == "classification":
+            try:
+                self.bench.subject(reference, task)
+            except Refused:
+                return NEW_HEAD
+        return task
 
     def scores(self, key: Key) -> quality.Scores:
         """Of the recovered model; trained now if it was not yet."""

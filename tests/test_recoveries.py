@@ -265,6 +265,7 @@ def known(recoveries: Recoveries, recipe: Recipe = L1) -> None:
     counts = record.Pruned(0.5, 0.25, 100, 200)
     recoveries.bench.scores["gpt2", "lm", CONTROL] = scores(DENSE, WEIGHTS)
     recoveries.bench.scores["gpt2", "lm", recipe] = scores(ONE_SHOT, WEIGHTS)
+    recoveries.bench.counts["gpt2", "lm", recipe] = counts
     for seed in SEEDS:
         reached = Reached(10 + seed, 1.5 * (seed + 1), 100 * seed)
         own, control = (key("distill:9", which, seed, task="lm") for which in (recipe, CONTROL))
@@ -499,6 +500,19 @@ def test_a_transfer_is_refused_in_one_line_where_it_makes_no_sense() -> None:
     assert message.startswith(f"{folder} has no language-modelling head (")
 
 
+@pytest.mark.parametrize("name", ["bert", "gpt2", "bart"])
+def test_a_transfer_needs_no_classifier_in_the_checkpoint(name: str) -> None:
+    recoveries, folder = new(), str(embedded.FOLDER / name / "lm")
+    found = recoveries.found(folder, "classification", L1, parsed("transfer:2"), [0, 1])
+    assert found.recovered is not None
+    assert found.recovered.seeds == [0, 1]
+    assert found.pruned.prunable_sparsity == found.asked == 0.5
+    assert found.quality.verdict == "inconclusive", "a head that has learnt nothing only guesses"
+    assert "no classification head" in refusal(
+        Refused, lambda: recoveries.found(folder, "classification", L1, parsed("finetune:2"), [0])
+    )
+
+
 # -- what holding the masks costs ---------------------------------------------------------------------------------
 
 
@@ -673,10 +687,8 @@ def recovered(
     """What a cell of the benchmark leaves; raises what fails it."""
     benchmark: Any = Untimed()
     recorder = Recorder(record.Cell("gpt2", task=task, recovery=text), benchmark)
-    subject = recoveries.bench.subject("gpt2", task)
-    args = (benchmark, recorder, recoveries.bench, recoveries, grids, subject, recipe, text, task, "gpt2")
     try:
-        test_recovery.test_recovered(*args)
+        test_recovery.test_recovered(benchmark, recorder, recoveries, grids, recipe, text, task, "gpt2")
     finally:
         assert recorder.quality is not None, "a cell that failed keeps what it measured"
     return recorder
@@ -689,7 +701,7 @@ def test_the_benchmark_records_what_was_found_over_the_seeds_of_its_grids() -> N
     assert left.recovered is not None
     assert left.recovered.seeds == [0, 4]
     found = recoveries.found("gpt2", "classification", L1, parsed("finetune:1"), [0, 4])
-    assert (left.quality, left.recovered, left.pruned) == found
+    assert (left.quality, left.recovered, left.pruned) == found[:3]
     control = recovered(recoveries, "finetune:1", CONTROL, grids=grids)
     assert (control.recovered, control.pruned.prunable_sparsity if control.pruned else None) == (None, 0.0)
 
@@ -754,6 +766,7 @@ def test_the_claim_is_of_the_best_recovery_against_its_control(wrong: tuple[int,
     bench.scores["gpt2", "classification", CONTROL] = of_classes(0)
     bench.scores["gpt2", "classification", recipe] = of_classes(500)
     counts = record.Pruned(0.8, 0.4, 100, 200)
+    bench.counts["gpt2", "classification", recipe] = counts
     for seed in GRID.seeds:
         recoveries.outcomes[key("finetune:1", CONTROL, seed)] = Outcome(of_classes(0), counts, Reached(1, 1.0, 4))
         for text, count in zip(texts_, wrong, strict=True):

@@ -146,7 +146,7 @@ def _random(reference: str, dtype: torch.dtype, seed: int) -> PreTrainedModel:
     auto = getattr(transformers, architecture_of(config.model_type).auto_class)
     try:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # `torch.manual_seed` seeds every GPU as well
             model: PreTrainedModel = auto.from_config(config)
     except Exception as error:
         raise ModelNotLoaded(f"{reference}: no model can be built from its config: {one_line(error)}") from None
