@@ -42,7 +42,7 @@ def test_reaches_its_sparsity(
     if prune.needs(recipe):
         bench.calibration(subject)  # its documents are made once, and are not what is timed
     pruned: prune.PrunedModel = benchmark.pedantic(run, rounds=1)  # timed, untracked
-    peak = peak_memory(run, bench.options.device, warmups=0)  # tracked, untimed
+    peak = peak_memory(run, bench.options.device, warmups=0, replaces=False)  # tracked, untimed
     subject.current = pruned
     record.pruned = replace(
         pruned.counts,

@@ -185,5 +185,8 @@ def description(figure: Figure) -> str:
 def save(figure: Figure, folder: Path, stem: str) -> None:
     """Write `<stem>.png` (150 dpi) and `<stem>.svg`, the same bytes for the same figure; raises `OSError`."""
     with style():
-        figure.savefig(folder / f"{stem}.png", dpi=150, bbox_inches="tight", pad_inches=0.12)
-        figure.savefig(folder / f"{stem}.svg", metadata={"Date": None}, bbox_inches="tight", pad_inches=0.12)
+        figure.draw_without_rendering()  # laid out once, for both
+        figure.set_layout_engine("none")
+        box = figure.get_tightbbox().padded(0.12)
+        figure.savefig(folder / f"{stem}.png", dpi=150, bbox_inches=box)
+        figure.savefig(folder / f"{stem}.svg", metadata={"Date": None}, bbox_inches=box)

@@ -47,13 +47,15 @@ def verdict(total: int, dense_total: int) -> str:
     return "smaller" if total < dense_total else "larger"
 
 
-def peak_memory(function: Callable[[], object], device: str = "cpu", warmups: int = 1) -> Peak:
+def peak_memory(function: Callable[[], object], device: str = "cpu", warmups: int = 1, replaces: bool = True) -> Peak:
     """The peak of tensor memory during one call of the function.
 
     Args:
         function: is called `warmups` + 1 times, on a CPU once more; its result is dropped.
         device: "cpu" or a CUDA device.
         warmups: calls before measuring begins; 0 where calls are costly and the first is like any other.
+        replaces: whether a call may release what the call before it left, such as a cache; if not, a CPU's one call
+            is enough.
 
     A call that takes no memory is a peak of 0, a measured one. Raises `Refused` when nothing was measured.
     """
@@ -62,7 +64,7 @@ def peak_memory(function: Callable[[], object], device: str = "cpu", warmups: in
     collecting = gc.isenabled()
     gc.disable()  # a collection in the middle would release what is not the function's
     try:
-        return _cuda_peak(function, device) if device.startswith("cuda") else _cpu_peak(function)
+        return _cuda_peak(function, device) if device.startswith("cuda") else _cpu_peak(function, replaces)
     finally:
         if collecting:
             gc.enable()
@@ -80,8 +82,8 @@ def _cuda_peak(function: Callable[[], object], device: str) -> Peak:
     return Peak(torch.cuda.max_memory_allocated(device) - resident, CUDA_SOURCE)
 
 
-def _cpu_peak(function: Callable[[], object]) -> Peak:
-    """Two calls in one profile, the second measured.
+def _cpu_peak(function: Callable[[], object], replaces: bool) -> Peak:
+    """Two calls in one profile, the second measured; only that one where a call replaces nothing.
 
     A release is reported only for a block whose allocation was seen. A call that replaces what the
     call before it left (a weight computed anew, a cache) is counted right only when both are seen.
@@ -93,7 +95,8 @@ def _cpu_peak(function: Callable[[], object]) -> Peak:
     # Not torch.profiler.profile: that builds a tree of all operators, which takes longer than what is measured.
     with profile(use_kineto=True, profile_memory=True) as profiled:
         torch.empty(1)
-        function()
+        if replaces:
+            function()
         with record_function(_MEASURED):
             function()
     events = profiled.kineto_results.events() if profiled.kineto_results is not None else []
