@@ -175,7 +175,13 @@ def _full() -> dict[str, Grids]:
         replace(groups, methods=("l1",), formats=("dense", "compact")),
     )
     found = _frontier()
-    return _questions(base, quality, performance, quality, found["recovery"], found["composition"])
+    single = replace(base, sparsities=(0.5, 0.8, 0.9), tasks=("classification", "lm"))
+    recovered = (
+        *found["recovery"],
+        replace(single, recoveries=("reconstruct", "finetune:300", "distill:300", "gradual-distill:300")),
+        replace(single, methods=("sparsegpt",), recoveries=("distill:300",)),
+    )
+    return _questions(base, quality, performance, quality, recovered, found["composition"])
 
 
 def _frontier() -> dict[str, Grids]:
@@ -185,12 +191,12 @@ def _frontier() -> dict[str, Grids]:
     smaller = replace(base, methods=("ziplm",), sparsities=(0.5, 0.8), formats=("compact",))
     neurons, both = replace(smaller, patterns=("neurons",)), replace(smaller, patterns=("neurons+heads",))
     performance = tuple(replace(grid, tasks=None) for grid in (single, neurons, replace(both, sparsities=(0.5,))))
+    gradual = "gradual-distill:300"
     recovered = (
-        replace(single, recoveries=("reconstruct", "finetune:300", "distill:300", "gradual-distill:300")),
-        replace(single, sparsities=(0.8,), recoveries=("transfer:300",)),
-        replace(neurons, sparsities=(0.8,), recoveries=("distill:300", "gradual-distill:300")),
-        replace(both, sparsities=(0.5,), recoveries=("distill:300", "gradual-distill:300")),
-        replace(single, sparsities=(0.8,), recoveries=("distill:300",), tasks=("lm",)),
+        replace(single, sparsities=(0.8,), recoveries=("reconstruct", "finetune:300", "distill:300", "transfer:300")),
+        replace(single, recoveries=(gradual,)),
+        replace(neurons, sparsities=(0.8,), recoveries=(gradual,)),
+        replace(both, sparsities=(0.5,), recoveries=(gradual,)),
     )
     asked = {"latency": performance, "memory": performance, "recovery": recovered}
     steps = replace(base, recoveries=("distill:300",))
@@ -215,7 +221,7 @@ PROFILES: dict[str, dict[str, Grids]] = {
 """For each question of a profile its grids; their union is what is measured."""
 
 
-TIME_PER_CELL = {"smoke": 0.4, "default": 1.0, "study": 20.0, "full": 5.0, "frontier": 4.0, "break-even": 0.5}
+TIME_PER_CELL = {"smoke": 0.4, "default": 0.9, "study": 20.0, "full": 5.0, "frontier": 4.0, "break-even": 0.5}
 """Seconds for each latency, by profile."""
 
 

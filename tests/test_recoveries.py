@@ -688,7 +688,7 @@ def recovered(
     benchmark: Any = Untimed()
     recorder = Recorder(record.Cell("gpt2", task=task, recovery=text), benchmark)
     try:
-        test_recovery.test_recovered(benchmark, recorder, recoveries, grids, recipe, text, task, "gpt2")
+        test_recovery.test_recovered(benchmark, recorder, recoveries, grids, "gpt2", task, recipe, text)
     finally:
         assert recorder.quality is not None, "a cell that failed keeps what it measured"
     return recorder
