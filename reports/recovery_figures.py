@@ -166,6 +166,7 @@ def _frontier(axes: Axes, found: Sequence[Candidate], metric: str) -> None:
     joined = [c for c, own in zip(best, lean, strict=True) if not any(beats(other, own) for other in lean)]
     rest = [each for each in found if each not in best]
     margin = UNITS[metric] * MARGINS[metric]
+    axes.margins(x=0.15)  # room for names
     axes.set_xscale("log")
     axes.set_yscale("symlog", linthresh=margin, linscale=0.6)
     axes.plot(*_places(rest), label="beaten", **FAINT)

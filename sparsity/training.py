@@ -145,7 +145,8 @@ def _run(
     batches = itertools.islice(batches, reached.steps * settings.accumulate, None)
     saved = time.perf_counter()
     started = saved - reached.seconds
-    with tqdm(total=settings.steps, desc=title, initial=reached.steps, unit="step", delay=2.0, leave=False) as progress:
+    total, begun = settings.steps, reached.steps
+    with tqdm(total=total, initial=begun, desc=title, delay=2.0, mininterval=1.0, leave=False) as progress:
         while (done := progress_of(settings, reached)) < 1:
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * rate(done)
