@@ -58,8 +58,9 @@ def _kept(model: str, records: Sequence[Record], metric: str, what: str) -> list
 
 
 def _verdicts(records: Sequence[Record]) -> set[str]:
-    """On quality; a recovered model is held against the unpruned one after as much training."""
-    found = {(r.recovered or r.quality).verdict for r in records if r.quality is not None}
+    """On quality; a recovered model is held against the unpruned one as it is and after as much training."""
+    judged = [part for r in records if r.quality is not None for part in (r.quality, r.recovered) if part is not None]
+    found = {part.verdict for part in judged}
     return {verdict for verdict in found if verdict is not None}
 
 

@@ -35,7 +35,7 @@ def of_kind(records: Iterable[Record], section: str, metric: str | None = None) 
 
 def kinds_of_lines(records: Sequence[Record], section: str, metric: str | None = None) -> list[Line]:
     """The lines of one kind of measurement, named as in the figures: by format, or by method and scope."""
-    named_by = ("method", "scope") if section == "quality" else ("format",)
+    named_by = ("method", "scope", "recovery") if section == "quality" else ("format",)
     return lines(of_kind(records, section, metric), named_by)
 
 

@@ -43,7 +43,7 @@ def recovery(records: Sequence[Record], footer: str = "") -> Figure | None:
 
     Steps of compositions, which are measured on a workload, have a figure of their own.
     """
-    found = [r for r in records if r.recovered is not None and r.quality is not None]
+    found = [r for r in records if r.recovered is not None and r.quality is not None and r.cell.sparsity is not None]
     found = [r for r in found if r.cell.after is None and r.cell.workload is None]
     names = list(dict.fromkeys((r.cell.model, _quality(r).metric) for r in found))
     if not names:

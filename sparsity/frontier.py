@@ -19,7 +19,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from sparsity.record import Cell, Latency, Memory, Quality, Record
+from sparsity.record import Cell, Latency, Memory, Quality, Record, Recovered
 
 MARGINS = {"mean_nll": 0.02, "accuracy": 0.01}
 """Losses up to this much count as kept, in the metric's unit; as in `sparsity.tasks.metrics`."""
@@ -179,12 +179,22 @@ def losses(records: Iterable[Record]) -> list[Loss]:
             continue
         key, own = (cell, quality.metric), record.recovered
         if own is not None:
-            value, stderr = _worse(quality.metric, own.delta), UNITS[quality.metric] * own.delta_stderr
-            found[key] = Loss(cell, quality.metric, value, stderr, own.verdict, trained=own.steps is not None)
+            found[key] = _recovered(cell, quality, own)
         elif quality.delta is not None and quality.delta_stderr is not None:
             pooled.setdefault(key, []).append(quality)
             found[key] = _one_shot(cell, pooled[key])
     return list(found.values())
+
+
+def _recovered(cell: Cell, quality: Quality, own: Recovered) -> Loss:
+    """From the better of the two unpruned models: training that harmed the control must not flatter what it judges."""
+    metric = quality.metric
+    value, stderr = _worse(metric, own.delta), UNITS[metric] * own.delta_stderr
+    beside = Loss(cell, metric, value, stderr, own.verdict, trained=own.steps is not None)
+    if quality.delta is None or quality.delta_stderr is None or quality.verdict is None:
+        return beside
+    value, stderr = _worse(metric, quality.delta), UNITS[metric] * quality.delta_stderr
+    return max(beside, Loss(cell, metric, value, stderr, quality.verdict), key=lambda loss: loss.value)
 
 
 def _one_shot(cell: Cell, seeds: Sequence[Quality]) -> Loss:

@@ -151,6 +151,10 @@ class Quality:
         within(self, "documents", "stderr", "delta_stderr", "perplexity")
 
 
+LARGEST_VALUE = 1e300
+"""Of a value that is averaged: the sum of many must be a number too."""
+
+
 @dataclass(frozen=True)
 class Recovered:
     """What followed pruning, and what it won back: over some training seeds, on the same documents.
@@ -186,7 +190,9 @@ class Recovered:
         one_of("verdict", self.verdict, QUALITY_VERDICTS)
         if not self.seeds or not len(self.seeds) == len(self.values) == len(self.deltas):
             raise ValueError(f"{len(self.seeds)} seeds, {len(self.values)} values, {len(self.deltas)} differences")
-        within(self, "gained_stderr", "delta_stderr", "seconds")
+        within(self, "gained_stderr", "delta_stderr", "seconds", "steps", "documents", "one_shot", "control")
+        if not all(0 <= value <= LARGEST_VALUE for value in self.values):
+            raise ValueError(f"values {self.values} are not all in [0, {LARGEST_VALUE:g}]")
 
 
 @dataclass(frozen=True)
@@ -256,6 +262,10 @@ class Record:
 
     def __post_init__(self) -> None:
         one_of("outcome", self.outcome, OUTCOMES)
+        if self.recovered and self.quality and self.quality.metric == "accuracy":
+            values = [self.recovered.one_shot, self.recovered.control, *self.recovered.values]
+            if max(values) > 1:
+                raise ValueError(f"recovered: accuracy {max(values)} is not in [0, 1]")
 
 
 @dataclass(frozen=True)

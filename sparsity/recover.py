@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsity import bypass, losses, pattern, training
-from sparsity.errors import Refused
+from sparsity.errors import BadValue, Refused
 from sparsity.methods import METHODS
 from sparsity.models.architecture import blocks_of, prunable_layers
 from sparsity.prune import PrunedModel, Recipe, prune, workspace
@@ -190,23 +190,26 @@ def recover(
 
     Raises:
         Refused: this recipe cannot be recovered so, or not pruned at all.
-        BadValue: the loss is not finite.
+        BadValue: the loss is not finite, or the teacher is another kind of model.
     """
     if reason := refusal(recipe, recovery):
         raise Refused(reason)
+    guide = teacher or dense
+    if recovery.kind in ("distill", "reconstruct"):
+        _check_teacher(dense, guide)
     model = _own(dense, recovery)
     if not recovery.trains:
         pruned = prune(model, recipe, batches=calibration)
         if recovery:
             if not calibration:
                 raise Refused("reconstruct needs calibration batches, and none were given")
-            reconstruct(model, pruned.layers, pruned.masks, prunable_layers(teacher or dense), calibration)
+            reconstruct(model, pruned.layers, pruned.masks, prunable_layers(guide), calibration)
         return Recovered(pruned, START)
     if recovery.gradual:
         hold: MaskHold = GradualHold(model, recipe, calibration)
     else:
         hold = MaskHold(prune(model, recipe, batches=calibration))
-    loss = losses.distillation(teacher or dense) if recovery.kind == "distill" else losses.task_loss
+    loss = losses.distillation(guide) if recovery.kind == "distill" else losses.task_loss
     budget = replace(settings, steps=recovery.steps, seconds=recovery.seconds)
     identity = {} if state is None else _identity(dense, recipe, recovery)
     reached = training.train(model, batches, loss, budget, title, hold, state, identity)
@@ -215,6 +218,15 @@ def recover(
     for own, theirs in zip(model.parameters(), dense.parameters(), strict=True):
         own.data = own.data.to(theirs.dtype)  # buffers, such as tables of rotations, stay as they are
     return Recovered(hold.pruned, reached)
+
+
+def _check_teacher(dense: PreTrainedModel, teacher: PreTrainedModel) -> None:
+    """It must be the same model but for its values, and must not draw dropout."""
+    if teacher.training:
+        raise BadValue("the teacher is in train mode, so what it teaches is drawn by lot; call its eval() first")
+    own, theirs = ([(name, p.shape) for name, p in each.named_parameters()] for each in (dense, teacher))
+    if own != theirs:
+        raise BadValue("the teacher is another kind of model, or of other sizes, than the one to recover")
 
 
 def _identity(dense: PreTrainedModel, recipe: Recipe, recovery: Recovery) -> dict[str, object]:

@@ -142,7 +142,10 @@ def quality(records: Iterable[Record]) -> str:
             controls[cell.model, metric] = record.quality
         else:
             curve = (cell.model, metric, _pruned_by(cell))
-            verdict = (record.recovered or record.quality).verdict  # recovered: against the equally trained control
+            said = {
+                each.verdict for each in (record.recovered, record.quality) if each
+            }  # as it is, and trained as long
+            verdict = said.pop() if len(said) == 1 else "lost" if "lost" in said else "inconclusive"
             judged = dataclasses.replace(record.quality, verdict=verdict)
             points.setdefault(curve, {}).setdefault(sparsity, []).append(judged)
     for model, metric in controls:

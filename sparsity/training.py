@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sparsity import training_state
 from sparsity.errors import BadValue
+from sparsity.tasks.batching import IGNORED, Batch
 from sparsity.training_state import START, Reached
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
-
-    from sparsity.tasks.batching import Batch
 
 Loss = Callable[["PreTrainedModel", "Batch"], "torch.Tensor"]
 """A scalar that can be differentiated."""
@@ -121,7 +120,10 @@ def train(
         model.train().requires_grad_(True)
         told = {"title": title, **asdict(settings), **(identity or {})}
         try:
-            return _run(model, batches, loss, settings, told, hold, state)
+            reached = _run(model, batches, loss, settings, told, hold, state)
+            if all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+                return reached
+            raise BadValue(f"{title}: training left weights that are not finite; a lower --learning-rate may help")
         finally:
             model.zero_grad(set_to_none=True)
             model.eval().requires_grad_(False)
@@ -139,9 +141,7 @@ def _run(
     from tqdm import tqdm
 
     optimizer, title = adamw(model, settings), identity["title"]
-    reached, held = training_state.resume(folder, identity, model, optimizer) if folder else (START, {})
-    if held and hold is not None:
-        hold.restore(held)
+    reached = START if folder is None else _resumed(folder, identity, model, optimizer, hold)
     batches = itertools.islice(batches, reached.steps * settings.accumulate, None)
     saved = time.perf_counter()
     started = saved - reached.seconds
@@ -164,6 +164,25 @@ def _run(
                 saved = time.perf_counter()
     if folder is not None:
         training_state.forget(folder)
+    return reached
+
+
+def _resumed(
+    folder: Path,
+    identity: Mapping[str, Any],
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    hold: Hold | None,
+) -> Reached:
+    """How far it had come, with everything brought there; a folder that cannot be written to is told now."""
+    training_state.check(folder)
+    try:
+        reached, held = training_state.resume(folder, identity, model, optimizer)
+        if reached.steps and hold is not None:
+            hold.restore(held)
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        what = f"no whole state of a training ({type(error).__name__}: {error})"
+        raise BadValue(f"{folder}: {what}; remove it to start anew") from None
     return reached
 
 
@@ -192,6 +211,10 @@ def _step(
         batch = next(batches, None)
         if batch is None:
             raise BadValue("the batches to train on came to an end")
+        if not isinstance(batch, Batch):
+            raise BadValue(f"a batch to train on is a sparsity.tasks.batching.Batch, not a {type(batch).__name__}")
+        if not bool((batch.labels != IGNORED).any()):
+            raise BadValue("a batch to train on has no label that counts, so there is nothing to learn from")
         batch = batch.to(model.device)
         with torch.autocast(model.device.type, torch.bfloat16, enabled=model.device.type == "cuda"):
             part = loss(model, batch) / settings.accumulate

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,16 @@ def save(
         ) from None
 
 
+def check(folder: Path) -> None:
+    """Raises `BadValue` where nothing could be saved, before anything is trained."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / PART).touch()
+        (folder / PART).unlink()
+    except OSError as error:
+        raise BadValue(f"{folder}: the state of a training cannot be saved there: {error.strerror}") from None
+
+
 def resume(
     folder: Path, identity: Mapping[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[Reached, dict[str, torch.Tensor]]:
@@ -101,6 +112,8 @@ def resume(
             told = opened.metadata() or {}
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # it is no mapping
         reached = Reached(**json.loads(told["reached"]))
+        if type(reached.steps) is not int or reached.steps < 1 or not 0 <= reached.seconds < math.inf:
+            raise ValueError(told["reached"])
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise BadValue(f"{file}: no state of a training ({type(error).__name__}); remove it to start anew") from None
     shapes = {name: tensor.shape for name, tensor in tensors.items() if name.startswith("parameter/")}

@@ -120,8 +120,9 @@ def weights(draw: st.DrawFn) -> Weights:
 def recovered(draw: st.DrawFn) -> Recovered:
     seeds = draw(st.lists(counts, min_size=1, max_size=3))
     each = st.lists(numbers, min_size=len(seeds), max_size=len(seeds))
+    values = st.lists(fractions, min_size=len(seeds), max_size=len(seeds))
     said = st.sampled_from(["kept", "lost", "inconclusive"])
-    found = (draw(each), draw(numbers), draw(numbers), draw(positive), draw(numbers), draw(each), draw(numbers))
+    found = (draw(values), draw(fractions), draw(numbers), draw(positive), draw(fractions), draw(each), draw(numbers))
     taken = (draw(maybe(counts)), draw(maybe(positive)), draw(maybe(counts)))
     return Recovered(seeds, *found, draw(positive), draw(said), *taken)
 
