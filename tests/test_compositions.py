@@ -404,7 +404,16 @@ def test_of_a_gradual_recovery_the_benchmark_measures_the_first_step_and_refuses
 @pytest.mark.slow
 def test_the_benchmark_runs_and_reports_find_the_steps_in_its_result_file(tmp_path: Path) -> None:
     file = tmp_path / "run.json"
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "benchmarks/test_composition.py", "-q"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "benchmarks/test_composition.py",
+        "-q",
+        "--profile=smoke",
+    ]
     command += ["--models=gpt2", "--recoveries=finetune:1", "--documents=20", "--calibration=20", "--workloads=1x8"]
     command += ["--time-per-cell=0.2", "--threads=1", f"--benchmark-json={file}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -212,7 +212,7 @@ def test_names_in_the_file_are_those_that_readers_rely_on() -> None:
     ]
     axes = list(data["cell"])
     assert axes[:6] == ["model", "method", "pattern", "scope", "sparsity", "format"]
-    assert axes[6:] == ["recovery", "workload", "dtype", "task", "seed"]
+    assert axes[6:] == ["recovery", "after", "workload", "dtype", "task", "seed"]
     assert list(written(RUN)) == ["schema", "profile", "fingerprint", "models", "not_measured", "roofline"]
     assert written(RUN)["roofline"]["reads"][0] == {"bytes": 1024, "bytes_per_second": 2e11}
 
