@@ -7,9 +7,11 @@ same name, or the same cell measured in both, for then it is open which number i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from reports.run import Run
 from sparsity.errors import ResultNotReadable
+from sparsity.record import Model
 
 
 def joined(runs: Sequence[Run]) -> Run:
@@ -18,13 +20,14 @@ def joined(runs: Sequence[Run]) -> Run:
     for other in runs[1:]:
         _same(first, other, "fingerprint", first.fingerprint, other.fingerprint)
         shared = first.models.keys() & other.models.keys()
-        _same(first, other, "model", {m: first.models[m] for m in shared}, {m: other.models[m] for m in shared})
+        own, theirs = ({m: _known(m, [first, other], run.models[m]) for m in shared} for run in (first, other))
+        _same(first, other, "model", own, theirs)
     _no_cell_twice(runs)
     return Run(
         paths=tuple(path for run in runs for path in run.paths),
         records=tuple(record for run in runs for record in run.records),
         fingerprint=first.fingerprint,
-        models={name: model for run in runs for name, model in run.models.items()},
+        models={name: _known(name, runs, model) for run in runs for name, model in run.models.items()},
         machine=_distinct(run.machine for run in runs),
         profile=_distinct(run.profile for run in runs),
         datetime=_distinct(run.datetime for run in runs),
@@ -35,6 +38,12 @@ def joined(runs: Sequence[Run]) -> Run:
         not_run=sum(run.not_run for run in runs),
         repeated=tuple(name for run in runs for name in run.repeated),
     )
+
+
+def _known(name: str, runs: Sequence[Run], model: Model) -> Model:
+    """The model with its classifier, which only a run that classified has met."""
+    met = [run.models[name].classifier for run in runs if name in run.models]
+    return model if model.classifier else replace(model, classifier=next(filter(None, met), None))
 
 
 def _same(a: Run, b: Run, what: str, left: Mapping[str, object], right: Mapping[str, object]) -> None:

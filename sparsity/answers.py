@@ -56,7 +56,7 @@ def _of_one(group: Sequence[Candidate]) -> list[str]:
         return [_missed(min(pruned, key=lambda each: each.loss.beyond))]
     several = len({each.cell.workload for each in group} - {None}) > 1
     fastest = max(kept, key=lambda each: (*_speed(each), each.cell.sparsity or 0.0, -each.loss.value))
-    smallest = min(kept, key=lambda each: (each.cost.weights_bytes or math.inf, *(-part for part in _speed(each))))
+    smallest = min(kept, key=_size_first)
     told = [fastest]
     if (smallest.cost.weights_bytes or math.inf) < SMALLER * (fastest.cost.weights_bytes or math.inf):
         told.append(smallest)
@@ -69,6 +69,12 @@ def _of_one(group: Sequence[Candidate]) -> list[str]:
 def _speed(candidate: Candidate) -> tuple[bool, float]:
     """What is certain to be faster comes before what only seems to be."""
     return candidate.cost.verdict == "faster", candidate.cost.speedup or 0.0
+
+
+def _size_first(candidate: Candidate) -> tuple[float, float, float, float]:
+    """The smaller; of two of a size the faster; of two recoveries of one choice, which cost the same, the better."""
+    sure, times = _speed(candidate)
+    return candidate.cost.weights_bytes or math.inf, -sure, -times, candidate.loss.value
 
 
 def _bought(candidate: Candidate, workload: bool) -> str:

@@ -71,6 +71,13 @@ def test_the_smallest_has_a_sentence_of_its_own_where_it_is_clearly_smaller() ->
     assert sentences([BEST, other(small, small.cell, weights_bytes=1_200_000)]) == [GOLDEN], "4 % are no news"
 
 
+def test_of_two_recoveries_of_the_smallest_the_better_is_named() -> None:
+    small = other(BEST, replace(CELL, format="auto"), speedup=2.0, low=1.9, high=2.1, weights_bytes=1_000_000)
+    worse = replace(small, cell=replace(small.cell, recovery="finetune:200"), loss=replace(LOSS, value=0.5))
+    for found in ([BEST, small, worse], [BEST, worse, small]):
+        assert "auto · 200 steps distilled: 2.0x" in sentences(found)[1]
+
+
 @pytest.mark.parametrize(
     ("weights", "said"),
     [(4_000_000, "weights the same"), (9_000_000, "weights 2.2x larger"), (None, "weights not measured")],

@@ -125,6 +125,22 @@ def test_another_model_under_the_same_name_is_refused(tmp_path: Path) -> None:
         _read(tmp_path, builders.run_json([("t", builders.latency())]), there)
 
 
+def test_a_model_is_the_same_where_one_run_did_not_meet_its_classifier(tmp_path: Path) -> None:
+    plain = {"class_name": "BertForMaskedLM", "source": "embedded", "demonstration": True}
+    timed = builders.run_json([("t", builders.latency())], models={"bert": plain})
+    for classes in (["A"], ["A", "B"]):
+        others = [
+            builders.run_json([("m", builders.memory())], models={"bert": plain | {"classifier": name}})
+            for name in classes
+        ]
+        if len(classes) == 1:
+            run = _read(tmp_path, timed, *others)
+            assert run.models["bert"].classifier == "A"
+        else:
+            with pytest.raises(ResultNotReadable, match="differ in model 'bert'"):
+                _read(tmp_path, *others)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
