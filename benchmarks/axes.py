@@ -118,7 +118,7 @@ def _default() -> dict[str, Grids]:
     """The embedded models, the whole story."""
     base = Grid(EMBEDDED)
     smaller = replace(base, sparsities=(0.5,), formats=("compact",))
-    briefly = replace(base, sparsities=(0.8,), tasks=("classification",), seeds=(0,))
+    briefly = replace(base, models=EMBEDDED[:2], sparsities=(0.8,), tasks=("classification",), seeds=(0,))
     performance = (
         replace(base, sparsities=(0.8,), formats=LADDER),
         replace(base, sparsities=(0.5, 0.9), formats=("packed",)),
@@ -128,7 +128,8 @@ def _default() -> dict[str, Grids]:
     return _questions(
         base,
         (
-            replace(base, scopes=("layer", "global"), sparsities=STUDY_SPARSITIES),
+            replace(base, sparsities=STUDY_SPARSITIES),
+            replace(base, scopes=("global",), sparsities=(0.5, 0.9)),
             replace(base, methods=("random",), sparsities=(0.5,), seeds=(0,)),
             replace(base, methods=EVERY_METHOD, patterns=("2:4", "neurons+heads"), sparsities=(0.5,), seeds=(0,)),
             replace(base, methods=("wanda",), scopes=("row",), sparsities=(0.5,)),
