@@ -39,7 +39,8 @@ def page() -> str:
             "`yes` is in float32 on a CPU.",
             formats(),
             "## Recoveries",
-            "Each goes with every method and pattern; `gradual-` prunes while it trains, with the methods named here.",
+            "Each goes with every method and pattern, but `transfer` ends in a classifier; `gradual-` prunes while it "
+            "trains, with the methods named here, not n:m and not scope `owl`.",
             recoveries(),
             "## Families of models",
             "Single weights, n:m and tiles work on every transformers language model whose blocks hold `Linear` or "

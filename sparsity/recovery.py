@@ -118,4 +118,4 @@ def said(recovery: Recovery, words: Callable[[int], str] = str) -> str:
     if not recovery.trains:
         return "reconstructed" if recovery else ""
     length = f"{words(recovery.steps)} steps" if recovery.steps is not None else f"{recovery.seconds} s"
-    return f"{length} {done[recovery.kind]}{' while pruning' if recovery.gradual else ''}"
+    return f"{length} {done.get(recovery.kind, recovery.kind)}{' while pruning' if recovery.gradual else ''}"

@@ -142,11 +142,11 @@ def quality(records: Iterable[Record]) -> str:
             controls[cell.model, metric] = record.quality
         else:
             curve = (cell.model, metric, _pruned_by(cell))
-            said = {
-                each.verdict for each in (record.recovered, record.quality) if each
-            }  # as it is, and trained as long
+            said = {each.verdict for each in (record.recovered, record.quality) if each}  # both unpruned models
             verdict = said.pop() if len(said) == 1 else "lost" if "lost" in said else "inconclusive"
             judged = dataclasses.replace(record.quality, verdict=verdict)
+            if (dense := record.quality.dense_value) is not None:  # in case the unpruned model is no cell of the run
+                controls.setdefault((cell.model, metric), dataclasses.replace(judged, value=dense, verdict=None))
             points.setdefault(curve, {}).setdefault(sparsity, []).append(judged)
     for model, metric in controls:
         if not any(curve[:2] == (model, metric) for curve in points):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparsity import recovery
 from sparsity.errors import BadValue, SparsityError, UnknownName
 from sparsity.recovery import EXAMPLES, KINDS, LARGEST, NONE, TRAINED, Recovery, parse, said
 from tests.models.tiny import refusal
@@ -148,3 +149,9 @@ def test_a_reader_is_told_in_words() -> None:
 def test_the_word_is_read_without_torch() -> None:
     code = "import sys, sparsity.recovery; assert not {'torch', 'numpy', 'transformers'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_kind_without_a_participle_is_said_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(recovery.KINDS, "mine", "my own")
+    monkeypatch.setattr(recovery, "TRAINED", (*TRAINED, "mine"))
+    assert said(parse("mine:5")) == "5 steps mine"

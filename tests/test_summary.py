@@ -240,8 +240,8 @@ def test_a_recovered_curve_is_a_line_of_its_own_judged_by_its_control() -> None:
     one_shot = replace(RECOVERED, cell=replace(RECOVERED.cell, recovery=None), recovered=None)
     table = quality([one_shot, builders.recovered(delta=-0.1)])
     assert [row[2:] for row in rows(table)] == [
-        ["l1 · layer", DASH, "92.7 kept"],
-        ["l1 · layer · distill:200", DASH, "83.0 lost"],
+        ["l1 · layer", "92.0", "92.7 kept"],  # its own record knows it, though the unpruned model is no cell here
+        ["l1 · layer · distill:200", "92.0", "83.0 lost"],
     ]
 
 
