@@ -14,8 +14,7 @@ import pytest
 from benchmarks import axes
 from sparsity import compositions
 from sparsity.execution import CLOSE, relative_error
-from sparsity.measure.memory import Peak, resident_bytes, verdict
-from sparsity.record import Memory
+from sparsity.measure.memory import Peak, described
 from sparsity.saving import disk_bytes
 
 if TYPE_CHECKING:
@@ -53,17 +52,9 @@ def test_step(
     error, close = relative_error(output, expected), CLOSE[str(output.dtype).removeprefix("torch.")]
     assert error <= close, f"got outputs off by {error:.1e} of their norm, should be at most {close} [{record.cell}]"
     record.quality, record.recovered = composed.judged(model, task, done, SEED, executed)
-    dense_weights, dense_peak = bench.dense_bytes(model, workload, task)
+    dense = bench.dense_bytes(model, workload, task)
     peak = peak_memory(bench.forward(executed, workload), bench.options.device)
-    weights = resident_bytes(executed)
-    record.memory = Memory(
-        weights_bytes=weights,
-        peak_bytes=peak.bytes,
-        source=peak.source,
-        disk_bytes=disk_bytes(executed),
-        dense_weights_bytes=dense_weights,
-        dense_peak_bytes=dense_peak,
-        verdict=verdict(weights + peak.bytes, dense_weights + dense_peak),
-    )
+    record.memory = described(executed, peak, disk_bytes(executed), dense)
     record.latency = bench.latency(benchmark, subject, arrived.pruned, executed, workload, time_per_cell)
-    assert weights < dense_weights, f"got {weights} bytes of weights, unpruned {dense_weights} [{record.cell}]"
+    weights = record.memory.weights_bytes
+    assert weights < dense[0], f"got {weights} bytes of weights, unpruned {dense[0]} [{record.cell}]"

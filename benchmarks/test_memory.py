@@ -13,8 +13,7 @@ from sparsity.bench import is_control
 from sparsity.execution import CLOSE, relative_error
 from sparsity.formats import AUTO
 from sparsity.formats.protocol import left_dense
-from sparsity.measure.memory import Peak, resident_bytes, verdict
-from sparsity.record import Memory
+from sparsity.measure.memory import Peak, described
 from sparsity.saving import disk_bytes
 
 if TYPE_CHECKING:
@@ -61,19 +60,12 @@ def test_forward_memory(
     error, close = relative_error(output, expected), CLOSE[str(output.dtype).removeprefix("torch.")]
     del output
     assert error <= close, f"got outputs off by {error:.1e} of their norm, should be at most {close} [{record.cell}]"
-    dense_weights, dense_peak = bench.dense_bytes(model, workload)
+    dense = dense_weights, dense_peak = bench.dense_bytes(model, workload)
     peak: Peak = benchmark.pedantic(peak_memory, args=(forward, bench.options.device), rounds=1)
-    weights = resident_bytes(executed_model)
+    control = is_control(pruned_model, executed_model)
+    record.memory = described(executed_model, peak, disk_bytes(executed_model), dense, control)
+    weights = record.memory.weights_bytes
     total, dense_total = weights + peak.bytes, dense_weights + dense_peak
-    record.memory = Memory(
-        weights_bytes=weights,
-        peak_bytes=peak.bytes,
-        source=peak.source,
-        disk_bytes=disk_bytes(executed_model),
-        dense_weights_bytes=dense_weights,
-        dense_peak_bytes=dense_peak,
-        verdict=None if is_control(pruned_model, executed_model) else verdict(total, dense_total),
-    )
     if record.cell.format == "dense":
         assert weights == dense_weights, f"got {weights} bytes of weights, should be {dense_weights} [{record.cell}]"
     if record.cell.format == "compact":

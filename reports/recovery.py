@@ -15,13 +15,15 @@ from dataclasses import dataclass, replace
 from reports.tables import markdown
 from reports.words import MISSING, escape, number, signed
 from sparsity import answers
-from sparsity.frontier import UNITS, Cost, Loss, candidates, costs, losses, unpruned
+from sparsity.frontier import Cost, Loss, candidates, costs, losses, unpruned
+from sparsity.judging import UNITS
 from sparsity.record import Cell, Record
 
 ABOUT_FRONTIER = (
     "Not beaten: no other way to run the model is at least as fast, as small and as good, and better in one of the "
-    "three, by point estimates. ±: half of the 95 % interval; brackets: its ends. A difference from dense trained as "
-    "long is from the unpruned model after as much of the same training, any other from that model as it is."
+    "three, by point estimates. ±: half of the 95 % interval; brackets: its ends. A recovered model is held against "
+    "the better of the unpruned model as it is and of that after as much of the same training: 'from dense trained as "
+    "long' where it is the latter."
 )
 ABOUT_RECOVERY = (
     "Accuracy as a fraction, or perplexity; means over training seeds. Control: the unpruned model after as much of "
@@ -132,8 +134,8 @@ def ladders(records: Sequence[Record]) -> list[list[Step]]:
 
 
 def _choice(cell: Cell) -> Cell:
-    recovery = None if cell.recovery == "none" else cell.recovery
-    return Cell(cell.model, cell.method, cell.pattern, cell.scope, cell.sparsity, recovery=recovery, after=cell.after)
+    followed = cell.plain.recovery
+    return Cell(cell.model, cell.method, cell.pattern, cell.scope, cell.sparsity, recovery=followed, after=cell.after)
 
 
 def _chains(cells: Sequence[Cell]) -> list[list[Cell]]:

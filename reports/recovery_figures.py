@@ -19,7 +19,7 @@ from reports.measures import height, kinds_of_lines
 from reports.recovery import METRICS, Step, ladders, step_name
 from reports.series import NOT_PRUNED, Line
 from sparsity import answers
-from sparsity.frontier import MARGINS, UNITS, Candidate, beats, candidates, frontier
+from sparsity.frontier import Candidate, beats, candidates, frontier, margin_of
 from sparsity.record import Record
 
 UNIT = {"mean_nll": "loss (nats per token)", "accuracy": "loss (points of accuracy)"}
@@ -165,7 +165,7 @@ def _frontier(axes: Axes, found: Sequence[Candidate], metric: str) -> None:
     lean = [replace(c, cost=replace(c.cost, weights_bytes=1)) for c in best]
     joined = [c for c, own in zip(best, lean, strict=True) if not any(beats(other, own) for other in lean)]
     rest = [each for each in found if each not in best]
-    margin = UNITS[metric] * MARGINS[metric]
+    margin = margin_of(metric)
     axes.margins(x=0.15)  # room for names
     axes.set_xscale("log")
     axes.set_yscale("symlog", linthresh=margin, linscale=0.6)

@@ -50,7 +50,7 @@ class Reference:
 
 def is_control(cell: Cell) -> bool:
     """Whether the cell is the dense control, or another of the unpruned model as it is: not after more training."""
-    return unpruned(cell) and _without(cell).recovery is None
+    return unpruned(cell) and cell.plain.recovery is None
 
 
 def models(records: Iterable[Record]) -> list[str]:
@@ -112,9 +112,8 @@ def references(records: Sequence[Record]) -> list[Reference]:
 
 def _without(cell: Cell, *axes: str) -> Cell:
     """The cell with these axes open; "no recovery" said in one way."""
-    recovery = None if cell.recovery == "none" else cell.recovery
     opened: dict[str, Any] = dict.fromkeys(axes)
-    return dataclasses.replace(cell, **opened, recovery=recovery)
+    return dataclasses.replace(cell.plain, **opened)
 
 
 def _varies(axis: str, records: Iterable[Record]) -> bool:

@@ -5,8 +5,8 @@
 
 Of each model and metric the fastest that is certain to keep its quality, and the smallest where that is another.
 ± is the half-width of the 95 % interval, and brackets are its ends. "from dense trained as long": of a model that
-was trained after pruning, the difference is from the unpruned model after as much of the same training, and not from
-that model as it is.
+was trained after pruning, the difference is from the unpruned model after as much training, which was the better one,
+and not from that model as it is.
 
 Standard library only. Says nothing of a model of which no pruned one could be judged.
 """
@@ -158,7 +158,7 @@ def so_far(cell: Cell) -> str:
 
 def step(cell: Cell) -> str:
     """One step of a composition: `l1 0.8 unstructured`, with a scope that is not the usual one and its recovery."""
-    recovered = None if cell.recovery == "none" else cell.recovery
+    recovered = cell.plain.recovery
     if unpruned(cell):
         return " ".join(filter(None, [NOT_PRUNED, recovered]))
     scope = None if cell.scope == "layer" else cell.scope

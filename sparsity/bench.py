@@ -132,10 +132,15 @@ class Bench:
         return self.subjects[key]
 
     def _with_new_head(self, reference: str) -> Subject:
+        model = self.new_head(reference, seed=0)
+        loaded = dataclasses.replace(self.subject(reference, "lm").loaded, model=model)
+        return Subject(loaded, prune.workspace(model), "classification")
+
+    def new_head(self, reference: str, seed: int) -> PreTrainedModel:
+        """The pretrained language model of a reference, with a classifier that has learnt nothing."""
         pretrained = self.subject(reference, "lm").loaded
         pad = language_modeling.special_tokens(pretrained.tokenizer(), pretrained.model).pad
-        model = with_new_head(pretrained.model, pad, seed=0)
-        return Subject(dataclasses.replace(pretrained, model=model), prune.workspace(model), "classification")
+        return with_new_head(pretrained.model, pad, seed)
 
     def _describe(self, reference: str, task: str, loaded: hub.Loaded) -> None:
         """Which class stands behind the reference: that of its main head, and that of its classifier."""

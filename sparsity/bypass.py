@@ -6,10 +6,14 @@ block is computed, and what it gives is replaced by what it got. The `compact` f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
+
+    from sparsity.models.architecture import Block, PrunableLayer
 
 
 class HandsOn:
@@ -25,6 +29,14 @@ class HandsOn:
 def bypass(block: nn.Module) -> None:
     """From now on the block hands on what it gets."""
     block.register_forward_hook(HandsOn(), with_kwargs=True, prepend=True)  # others see what it hands on
+
+
+def bypass_gone(blocks: Sequence[Block], layers: Sequence[PrunableLayer], masks: Sequence[torch.Tensor]) -> None:
+    """The blocks of whose layers nothing is left hand on what they get, from now on."""
+    left = {layer.block for layer, mask in zip(layers, masks, strict=True) if bool(mask.any())}
+    for position in {layer.block for layer in layers} - left:
+        if not is_bypassed(blocks[position].module):
+            bypass(blocks[position].module)
 
 
 def is_bypassed(block: nn.Module) -> bool:

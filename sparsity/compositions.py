@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sparsity import composition, record
 from sparsity.bench import CONTROL
 from sparsity.composition import Step
-from sparsity.recoveries import Key, Recoveries
+from sparsity.recoveries import Key, Outcome, Recoveries, recovered
 from sparsity.recovery import Recovery
 from sparsity.tasks import quality
 from sparsity.training_state import START, Reached
@@ -82,23 +82,8 @@ class Compositions:
         control = self._control(reference, task, seed, arrived.reached.steps)
         pruned = [each for each in steps if each.recipe is not None]
         one_shot = bench.score(reference, task, pruned[-1].recipe or CONTROL)
-        gained, delta = quality.difference(scores, one_shot), quality.difference(scores, control)
-        trained = arrived.reached
-        return quality.compare(data, scores, dense), record.Recovered(
-            seeds=[seed],
-            values=[scores.estimate.value],
-            one_shot=one_shot.estimate.value,
-            gained=gained.value,
-            gained_stderr=gained.stderr,
-            control=control.estimate.value,
-            deltas=[delta.value],
-            delta=delta.value,
-            delta_stderr=delta.stderr,
-            verdict=quality.judged(delta, control),
-            steps=trained.steps or None,
-            seconds=trained.seconds if trained.steps else None,
-            documents=trained.documents or None,
-        )
+        outcome = Outcome(scores, arrived.pruned.counts, arrived.reached)
+        return quality.compare(data, scores, dense), recovered([seed], [outcome], [control], one_shot)
 
     def _control(self, reference: str, task: str, seed: int, steps: int) -> quality.Scores:
         if not steps:

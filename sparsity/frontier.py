@@ -4,9 +4,9 @@ A candidate joins what a choice of weights costs in one format, on one workload,
 Time and memory hang on where the zeros are and not on the values of the other weights, so costs that were measured
 without a recovery stand for the recovered model too, unless those of that very recovery were measured.
 
-One-shot, the loss is from the unpruned model as it is; after a recovery it is from the unpruned model after as much
-of the same training. Losses are in points of accuracy or in nats per token, and positive where quality was lost.
-Point estimates decide what beats what; ± and brackets are 95 % intervals.
+One-shot, the loss is from the unpruned model as it is; after a recovery it is from the better of that and of the
+unpruned model after as much training. Losses are in points of accuracy or in nats per token, and positive where
+quality was lost. Point estimates decide what beats what; ± and brackets are 95 % intervals.
 
 Refuses to guess: a candidate whose time or weights were not measured is on no frontier, and numbers of a cell that
 failed are no numbers.
@@ -19,14 +19,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from sparsity.judging import CONFIDENCE, MARGINS, UNITS, verdict
 from sparsity.record import Cell, Latency, Memory, Quality, Record, Recovered
-
-MARGINS = {"mean_nll": 0.02, "accuracy": 0.01}
-"""Losses up to this much count as kept, in the metric's unit; as in `sparsity.tasks.metrics`."""
-UNITS = {"mean_nll": 1.0, "accuracy": 100.0}
-"""By which a difference is multiplied to be in nats per token, or in points of accuracy."""
-CONFIDENCE = 1.96
-"""Standard errors on each side of a 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +65,7 @@ class Loss:
     @property
     def beyond(self) -> float:
         """By how much the upper end of the interval misses the margin."""
-        return self.value + self.half_width - UNITS[self.metric] * MARGINS[self.metric]
+        return self.value + self.half_width - margin_of(self.metric)
 
     @property
     def kept(self) -> bool:
@@ -138,7 +132,7 @@ def costs(records: Iterable[Record]) -> list[Cost]:
     found: dict[Cell, tuple[list[Latency], list[Memory]]] = {}
     dense: dict[tuple[str, str | None, str | None], int] = {}
     for record in records:
-        cell = _plain(replace(record.cell, task=None, seed=None))
+        cell = replace(record.cell.plain, task=None, seed=None)
         latencies, memories = found.setdefault(cell, ([], [])) if record.latency or record.memory else ([], [])
         if record.latency:
             latencies.append(record.latency)
@@ -160,12 +154,12 @@ def costs(records: Iterable[Record]) -> list[Cost]:
 def _time(cell: Cell, latencies: Sequence[Latency]) -> Cost:
     known = [(x.speedup, x.low, x.high) for x in latencies if x.speedup and x.low and x.high]
     verdicts = {latency.verdict for latency in latencies}
-    verdict = next(iter(verdicts)) if len(verdicts) == 1 else "inconclusive"
+    said = next(iter(verdicts)) if len(verdicts) == 1 else "inconclusive"
     if not known:
         return Cost(cell)
     speedups, lows, highs = zip(*known, strict=True)
     speedup = statistics.geometric_mean(speedups) if len(speedups) > 1 else speedups[0]  # to the last bit
-    return Cost(cell, verdict, speedup, min(lows), max(highs))
+    return Cost(cell, said, speedup, min(lows), max(highs))
 
 
 def losses(records: Iterable[Record]) -> list[Loss]:
@@ -173,7 +167,7 @@ def losses(records: Iterable[Record]) -> list[Loss]:
     pooled: dict[tuple[Cell, str], list[Quality]] = {}
     found: dict[tuple[Cell, str], Loss] = {}
     for record in records:
-        cell, quality = _plain(replace(record.cell, task=None, seed=None, workload=None)), record.quality
+        cell, quality = replace(record.cell.plain, task=None, seed=None, workload=None), record.quality
         itself = unpruned(cell) and cell.format in ("dense", None)
         if quality is None or cell.sparsity is None or itself:
             continue
@@ -208,8 +202,12 @@ def _one_shot(cell: Cell, seeds: Sequence[Quality]) -> Loss:
     said = {each.verdict for each in seeds}
     if len(said) == 1 and (agreed := next(iter(said))):
         return replace(loss, verdict=agreed)
-    lost = loss.beyond > 2 * loss.half_width
-    return replace(loss, verdict="kept" if loss.beyond <= 0 else "lost" if lost else "inconclusive")
+    return replace(loss, verdict=verdict(loss.value, stderr, margin_of(metric)))
+
+
+def margin_of(metric: str) -> float:
+    """Up to which a loss counts as kept, in points or nats."""
+    return UNITS[metric] * MARGINS[metric]
 
 
 def _worse(metric: str, delta: float) -> float:
@@ -244,11 +242,6 @@ def _stands_for(cost: Cell, loss: Cell) -> bool:
 def unpruned(cell: Cell) -> bool:
     """Whether nothing was removed, whatever training followed."""
     return cell.method == "none" and not cell.sparsity
-
-
-def _plain(cell: Cell) -> Cell:
-    """The cell with "no recovery" said in one way."""
-    return replace(cell, recovery=None) if cell.recovery == "none" else cell
 
 
 def beats(one: Candidate, other: Candidate) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from sparsity.models.architecture import blocks_of, prunable_layers
-from sparsity.tasks.batching import IGNORED, Batch, counted
+from sparsity.tasks.batching import Batch, counted
 from sparsity.watch import token_masks
 
 if TYPE_CHECKING:
@@ -43,20 +43,19 @@ def distillation(teacher: PreTrainedModel) -> Loss:
     """The loss against a teacher of the same blocks; it must be in eval mode, and is not trained."""
     known: WeakKeyDictionary[PreTrainedModel, list[Seen]] = WeakKeyDictionary()
 
-    def run(model: PreTrainedModel, batch: Batch) -> tuple[torch.Tensor, States]:
+    def run(model: PreTrainedModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, States]:
         if model not in known:
             known[model] = seen_of(model)
         with watched(known[model]) as states:
-            return counted(model(**batch.inputs).logits, batch.labels)[0], states
+            return *counted(model(**batch.inputs).logits, batch.labels), states
 
     def loss(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
         import torch
         from torch.nn import functional
 
         with torch.no_grad():
-            soft, wanted = run(teacher, batch)
-        logits, found = run(model, batch)
-        labels = batch.labels[batch.labels != IGNORED]
+            soft, _, wanted = run(teacher, batch)
+        logits, labels, found = run(model, batch)
         likelihoods = functional.log_softmax(_wide(logits) / TEMPERATURE, -1)
         targets = functional.log_softmax(_wide(soft) / TEMPERATURE, -1)
         apart = functional.kl_div(likelihoods, targets, reduction="batchmean", log_target=True) * TEMPERATURE**2

@@ -78,6 +78,26 @@ AXES: dict[str, Axis] = {
 }
 
 
+SETTINGS = {
+    "profile": "set of defaults: smoke, default, frontier, study, full, break-even",
+    "dtype": f"of weights and activations: {', '.join(DTYPES)} (float32)",
+    "device": "cpu or cuda (cpu)",
+    "threads": "threads that torch computes with (physical cores)",
+    "documents": "documents that quality is measured on, even (1000)",
+    "calibration": "documents that methods which look at inputs or gradients see, even (128)",
+    "multiple": "the neurons that stay in a block are rounded up to a multiple of it (1)",
+    "head": "full, or none: forward passes end with the last hidden states, as the base model's do (full)",
+    "compile": "compile the models of latency and memory, pruned and unpruned, by torch.compile",
+    "learning-rate": "of recoveries; 1e-3 for the embedded models, 5e-5 for others, unless given",
+    "training-batch": "documents of a training batch of recoveries (32)",
+    "accumulate": "batches of a training step of recoveries (1)",
+    "training-state": "a folder from which interrupted recoveries go on; none unless given",
+    "time-per-cell": "seconds for each latency; the profile's unless given",
+    "budget": "seconds after which no cell is begun any more; what is left is skipped",
+}
+"""The options that are no axis, each with its help."""
+
+
 @dataclass(frozen=True)
 class Options:
     """What a run was asked for."""

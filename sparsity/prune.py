@@ -12,7 +12,8 @@ choice that leaves a layer without any weight, unless whole layers were asked fo
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from sparsity import bypass, calibration, elements, gather, grouped, record
 from sparsity import pattern as patterns
 from sparsity.calibration import LayerStatistics
 from sparsity.errors import BadValue, Refused, UnknownName
-from sparsity.groups import GroupSet, WholeBlocks, groups_of
+from sparsity.groups import GroupSet, groups_of
 from sparsity.methods import METHODS
 from sparsity.methods.gone_first import GoneFirst
 from sparsity.models.architecture import PrunableLayer, blocks_of, prunable_layers
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from sparsity.methods.protocol import PruningMethod
-    from sparsity.models.architecture import Block
 
 SCOPES = ("row", "layer", "global", "erk", "owl")
 """Where scores compete: within each row, within each layer, across all layers; or within each layer after an
@@ -163,29 +163,27 @@ def prune(
         bypass.restore(block.module)
     wanted = needs(recipe)
     if gone is not None and calibration.GRADIENTS not in wanted:  # no gradient reaches what is bypassed
-        _bypass_gone(blocks, layers, gone)
+        bypass.bypass_gone(blocks, layers, gone)
     if wanted:
         gather.check(model)
         for layer, source in zip(layers, sources, strict=True):
             _write(layer, source.weight)
-    training = model.training
-    model.eval()  # what calibration sees is no matter of chance
-    known = _statistics(model, layers, recipe, method, seen)
-    if isinstance(shape, patterns.GroupPattern):
-        sets = groups_of(model, layers, shape.kinds)
-        job = grouped.Job(method, shape, recipe.scope, recipe.sparsity, recipe.multiple)
-        masks, groups, notes = _prune_groups(job, model, layers, sources, sets, known, seen)
-        notes += [
-            f"of {total} {kind} {gone} go, which is {gone / total:.3g} and not {recipe.sparsity:g}"
-            for kind, (gone, total) in groups.items()
-            if abs(gone / total - recipe.sparsity) > NEAR
-        ]
-        for each in sets:
-            _bypass_removed(each, blocks, masks)
-    else:
-        groups = {}
-        masks, notes = _prune_elements(recipe, method, shape, model, layers, sources, known, seen)
-    model.train(training)
+    with _evaluating(model):
+        known = _statistics(model, layers, recipe, method, seen)
+        if isinstance(shape, patterns.GroupPattern):
+            sets = groups_of(model, layers, shape.kinds)
+            job = grouped.Job(method, shape, recipe.scope, recipe.sparsity, recipe.multiple)
+            masks, groups, notes = _prune_groups(job, model, layers, sources, sets, known, seen)
+            notes += [
+                f"of {total} {kind} {gone} go, which is {gone / total:.3g} and not {recipe.sparsity:g}"
+                for kind, (gone, total) in groups.items()
+                if abs(gone / total - recipe.sparsity) > NEAR
+            ]
+            if shape == patterns.Layers():
+                bypass.bypass_gone(blocks, layers, masks)
+        else:
+            groups = {}
+            masks, notes = _prune_elements(recipe, method, shape, model, layers, sources, known, seen)
     kept = [int(mask.count_nonzero()) for mask in masks]
     prunable = sum(mask.numel() for mask in masks)
     return PrunedModel(
@@ -199,6 +197,17 @@ def prune(
         groups=groups,
         notes=_summed_up(notes),
     )
+
+
+@contextmanager
+def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """The model in eval mode meanwhile, whatever happens: what calibration sees is no matter of chance."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def _check(recipe: Recipe, batches: Sequence[Batch | Mapping[str, torch.Tensor]]) -> None:
@@ -305,21 +314,6 @@ def _prune_groups(
     for layer, source, mask in zip(layers, sources, masks, strict=True):
         _write(layer, source.weight, mask)
     return masks, groups, notes
-
-
-def _bypass_removed(each: GroupSet, blocks: Sequence[Block], masks: Sequence[torch.Tensor]) -> None:
-    if isinstance(each, WholeBlocks):
-        for position, members in zip(each.blocks, each.layers, strict=True):
-            if not any(bool(masks[i].any()) for i in members):
-                bypass.bypass(blocks[position].module)
-
-
-def _bypass_gone(blocks: Sequence[Block], layers: Sequence[PrunableLayer], masks: Sequence[torch.Tensor]) -> None:
-    """Blocks of which nothing is left are not there when the others are looked at."""
-    left = {layer.block for layer, mask in zip(layers, masks, strict=True) if bool(mask.any())}
-    for position, block in enumerate(blocks):
-        if position not in left:
-            bypass.bypass(block.module)
 
 
 def _write(layer: PrunableLayer, weight: torch.Tensor, mask: torch.Tensor | None = None) -> None:

@@ -3,7 +3,8 @@
 A run's only result file is the one that pytest-benchmark writes. Each entry of its `benchmarks`
 carries the record of its cell under `extra_info["sparsity"]`; the top level carries, under
 `"sparsity"`, what is true of the whole run. Writer (the pytest plugin) and reader (`reports/`) both
-go through this file, so a name cannot drift between them; the sections about time stand in `timing`.
+go through this file, so a name cannot drift between them; the sections about time stand in `timing`,
+those about quality in `judging`.
 
 Strict JSON: a number is finite, and what was not measured is absent, never 0 and never null.
 
@@ -24,6 +25,10 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 from sparsity.errors import ResultNotReadable
+from sparsity.judging import METRICS as METRICS
+from sparsity.judging import QUALITY_VERDICTS as QUALITY_VERDICTS
+from sparsity.judging import Quality as Quality
+from sparsity.judging import Recovered as Recovered
 from sparsity.strict_json import Scalar as Scalar  # part of the schema, for whoever reads it
 from sparsity.strict_json import one_of, plain, section, within
 from sparsity.timing import LATENCY_VERDICTS as LATENCY_VERDICTS
@@ -32,6 +37,7 @@ from sparsity.timing import Latency as Latency
 from sparsity.timing import Products as Products
 from sparsity.timing import Read as Read
 from sparsity.timing import Roofline as Roofline
+from sparsity.timing import Training as Training
 
 SCHEMA = 1
 KEY = "sparsity"
@@ -39,8 +45,6 @@ KEY = "sparsity"
 
 OUTCOMES = ("passed", "failed", "error")
 MEMORY_VERDICTS = ("smaller", "same", "larger")
-QUALITY_VERDICTS = ("kept", "lost", "inconclusive")
-METRICS = ("mean_nll", "accuracy")
 
 Section = TypeVar("Section")
 
@@ -67,6 +71,11 @@ class Cell:
 
     def __post_init__(self) -> None:
         within(self, "sparsity", most=math.nextafter(1, 0))
+
+    @property
+    def plain(self) -> Cell:
+        """The same cell, with "no recovery" said in one way."""
+        return dataclasses.replace(self, recovery=None) if self.recovery == "none" else self
 
     def __str__(self) -> str:
         """`bert · l1 · unstructured · layer · 0.9 · dense · 8x64`: the axes that apply, in order."""
@@ -122,94 +131,6 @@ class Memory:
     def __post_init__(self) -> None:
         one_of("verdict", self.verdict, MEMORY_VERDICTS)
         within(self, "weights_bytes", "peak_bytes", "disk_bytes", "dense_weights_bytes", "dense_peak_bytes")
-
-
-@dataclass(frozen=True)
-class Quality:
-    """A metric on a fixed set of documents. `delta` = value - dense_value, in the metric's unit."""
-
-    metric: str
-    """"mean_nll" (nats per token; lower is better) or "accuracy" (a fraction; higher is better)."""
-    value: float
-    stderr: float
-    documents: int
-    perplexity: float | None = None
-    """exp(value), for mean_nll only, and only while it is a finite number."""
-    floor: float | None = None
-    """The exact mean NLL (or Bayes accuracy) that no model can beat in expectation, where known."""
-    dense_value: float | None = None
-    delta: float | None = None
-    delta_stderr: float | None = None
-    """Paired over the same documents."""
-    verdict: str | None = None
-    """One of `QUALITY_VERDICTS`."""
-
-    def __post_init__(self) -> None:
-        one_of("metric", self.metric, METRICS)
-        one_of("verdict", self.verdict, QUALITY_VERDICTS)
-        within(self, "value", most=1 if self.metric == "accuracy" else math.inf)
-        within(self, "documents", "stderr", "delta_stderr", "perplexity")
-
-
-LARGEST_VALUE = 1e300
-"""Of a value that is averaged: the sum of many must be a number too."""
-
-
-@dataclass(frozen=True)
-class Recovered:
-    """What followed pruning, and what it won back: over some training seeds, on the same documents.
-
-    Values and differences are in the metric's unit, as in `Quality`; a difference is paired over documents.
-    """
-
-    seeds: list[int]
-    values: list[float]
-    """Of the recovered model, by seed."""
-    one_shot: float
-    """The same choice without recovery."""
-    gained: float
-    """Mean value - one_shot."""
-    gained_stderr: float
-    control: float
-    """The unpruned model after as much training; the mean over seeds."""
-    deltas: list[float]
-    """Value - the control's of the same seed, by seed."""
-    delta: float
-    """Mean of `deltas`."""
-    delta_stderr: float
-    verdict: str
-    """One of `QUALITY_VERDICTS`, of `delta`."""
-    steps: int | None = None
-    """Of the optimizer, for each seed; absent where nothing was trained."""
-    seconds: float | None = None
-    """What a seed took; median."""
-    documents: int | None = None
-    """That a seed trained on; median."""
-
-    def __post_init__(self) -> None:
-        one_of("verdict", self.verdict, QUALITY_VERDICTS)
-        if not self.seeds or not len(self.seeds) == len(self.values) == len(self.deltas):
-            raise ValueError(f"{len(self.seeds)} seeds, {len(self.values)} values, {len(self.deltas)} differences")
-        within(self, "gained_stderr", "delta_stderr", "seconds", "steps", "documents", "one_shot", "control")
-        if not all(0 <= value <= LARGEST_VALUE for value in self.values):
-            raise ValueError(f"values {self.values} are not all in [0, {LARGEST_VALUE:g}]")
-
-
-@dataclass(frozen=True)
-class Training:
-    """What holding the masks costs: a training step with them beside the same step without, in turns."""
-
-    held_seconds: float
-    """Median of a step that holds masks."""
-    free_seconds: float
-    ratio: float
-    """held / free; above 1 is slower."""
-    low: float
-    high: float
-    """Ends of the exact 95 % interval."""
-
-    def __post_init__(self) -> None:
-        within(self, "held_seconds", "free_seconds", "ratio", "low", "high")
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,6 @@ class GradualHold(MaskHold):
     def _prune(self, due: int) -> None:
         self._times = due
         model, before = self.pruned.model, self.pruned.masks
-        training_now = model.training
         recipe = replace(self._final, sparsity=cubic(self._final.sparsity, due / TIMES))
         try:
             found = prune(model, recipe, batches=self._calibration, gone=before)
@@ -113,8 +112,6 @@ class GradualHold(MaskHold):
             if due < TIMES and isinstance(pattern.parse(recipe.pattern), pattern.GroupPattern):
                 return  # so little of so few groups is none; all of it has been tried
             raise
-        finally:
-            model.train(training_now)  # a refusal leaves it in eval mode
         if any(bool((new & ~old).any()) for new, old in zip(found.masks, before, strict=True)):
             raise Refused(f"{recipe.method} brought back what it had removed, so it cannot prune little by little")
         self.adopt(found)
@@ -133,10 +130,7 @@ class GradualHold(MaskHold):
         sparsity, groups, notes = json.loads(bytes(tensors["told"].tolist()))
         device = self.pruned.model.device
         masks = [tensors[str(i)].to(device) for i in range(len(self.pruned.masks))]
-        for position, block in enumerate(blocks_of(self.pruned.model)):
-            own = [mask for mask, layer in zip(masks, self.pruned.layers, strict=True) if layer.block == position]
-            if own and not any(bool(mask.any()) for mask in own):
-                bypass.bypass(block.module)
+        bypass.bypass_gone(blocks_of(self.pruned.model), self.pruned.layers, masks)
         removed = sum(int((~mask).sum()) for mask in masks)
         recipe = replace(self._final, sparsity=sparsity) if removed else self.pruned.recipe
         counts = {kind: (gone, total) for kind, (gone, total) in groups.items()}

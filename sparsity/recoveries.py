@@ -23,9 +23,8 @@ from sparsity.measure import latency
 from sparsity.methods import METHODS
 from sparsity.models import embedded
 from sparsity.models.architecture import architecture_of
-from sparsity.models.new_head import with_new_head
 from sparsity.recovery import Recovery
-from sparsity.tasks import language_modeling, quality
+from sparsity.tasks import quality
 from sparsity.tasks import training as documents
 from sparsity.training_state import Reached
 
@@ -146,9 +145,7 @@ class Recoveries:
         """The pretrained model of the reference, with a head that has learnt nothing."""
         if key.task not in ("classification", NEW_HEAD):
             raise Refused(f"recovery {key.recovery} ends in a classifier; of task {key.task} there is finetune")
-        pretrained = self.bench.subject(key.reference, "lm").loaded
-        special = language_modeling.special_tokens(pretrained.tokenizer(), pretrained.model)
-        return with_new_head(pretrained.model, special.pad, key.seed)
+        return self.bench.new_head(key.reference, key.seed)
 
     def _state(self, title: str) -> Path | None:
         """A folder for each training; of other documents or other digits it is another, as its masks may be."""
@@ -175,7 +172,7 @@ class Recoveries:
         if not recovery or recipe == CONTROL:
             return Found(judged, None, outcomes[0].counts, asked)
         controls = [self._control(key) for key in keys]
-        return Found(judged, _recovered(seeds, outcomes, controls, one_shot), outcomes[0].counts, asked)
+        return Found(judged, recovered(seeds, outcomes, controls, one_shot), outcomes[0].counts, asked)
 
     def _judged_by(self, reference: str, task: str, recovery: Recovery) -> str:
         """The head that is judged: a new one where a transfer ends in a classifier, and the checkpoint has none."""
@@ -214,9 +211,10 @@ class Recoveries:
         return self.scores(key._replace(recipe=CONTROL, recovery=control))
 
 
-def _recovered(
+def recovered(
     seeds: list[int], outcomes: Sequence[Outcome], controls: Sequence[quality.Scores], one_shot: quality.Scores
 ) -> record.Recovered:
+    """The record of what each seed came to, beside its control and the same choice one-shot."""
     mean, control = quality.pooled([each.scores for each in outcomes]), quality.pooled(controls)
     gained, delta = quality.difference(mean, one_shot), quality.difference(mean, control)
     pairs = zip(outcomes, controls, strict=True)

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from tabulate import tabulate
 
 from sparsity import answers
-from sparsity.frontier import UNITS, candidates, unpruned
+from sparsity.frontier import Candidate, candidates, unpruned
+from sparsity.judging import UNITS
 from sparsity.record import Cell, Latency, Memory, NotMeasured, Quality, Record, Roofline
 
 COST_HEADERS = (
@@ -65,8 +66,9 @@ def text(
     stopped = f"The run was stopped: {not_run} tests were not run." if not_run else ""
     about_time = "\n".join(part for part in (limits(records, roofline), doubts(records)) if part)
     to_know = "\n".join(part for part in (training(records), choices(records), notes(records)) if part)
-    told = "\n".join(answers.sentences(candidates(records)))
-    tables = (costs(records), about_time, quality(records), recovered(records), frontier(records))
+    found = candidates(records)
+    told = "\n".join(answers.sentences(found))
+    tables = (costs(records), about_time, quality(records), recovered(records), frontier(found))
     parts = (*tables, to_know, missing(not_measured), stopped, told)
     return "\n\n".join(part for part in parts if part)
 
@@ -135,7 +137,7 @@ def quality(records: Iterable[Record]) -> str:
     controls: dict[tuple[str, str], Quality] = {}
     for record in records:
         cell, sparsity = record.cell, record.cell.sparsity
-        if record.quality is None or sparsity is None or (unpruned(cell) and _recovery(cell)):
+        if record.quality is None or sparsity is None or (unpruned(cell) and cell.plain.recovery):
             continue  # the unpruned model after more training stands beside what it is the control of
         metric = METRICS[record.quality.metric]
         if unpruned(cell):
@@ -183,9 +185,9 @@ def recovered(records: Iterable[Record]) -> str:
     return _table(rows, RECOVERED_HEADERS)
 
 
-def frontier(records: Iterable[Record]) -> str:
+def frontier(found: Sequence[Candidate]) -> str:
     """What nothing else beats in time, weights and quality at once; empty where nothing is compared."""
-    return _table(answers.unbeaten(candidates(records)), answers.HEADERS)
+    return _table(answers.unbeaten(found), answers.HEADERS)
 
 
 def training(records: Iterable[Record]) -> str:
@@ -246,16 +248,12 @@ def _pruned_by(cell: Cell) -> str:
 
 def _chosen(cell: Cell) -> tuple[object, ...]:
     """Which weights are gone: what a cell's quality hangs on, whatever its format and workload."""
-    return cell.model, cell.method, cell.pattern, cell.scope, cell.sparsity, cell.seed, _recovery(cell), cell.after
+    return cell.model, cell.method, cell.pattern, cell.scope, cell.sparsity, cell.seed, cell.plain.recovery, cell.after
 
 
 def _of_format(lost: Mapping[tuple[object, ...], Quality], cell: Cell, metric: str) -> Quality | None:
     """Quality measured in the cell's very format, or else that of the pruned model in any."""
     return lost.get((*_chosen(cell), cell.format, metric)) or lost.get((*_chosen(cell), None, metric))
-
-
-def _recovery(cell: Cell) -> str | None:
-    return None if cell.recovery == "none" else cell.recovery
 
 
 def _latency(latency: Latency | None) -> tuple[str, str, str, str, str, str]:

@@ -148,3 +148,20 @@ class Latency:
     def withheld(self) -> bool:
         """Whether the machine was too noisy for any verdict."""
         return self.reason is not None and self.reason.startswith(WITHHELD)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What holding the masks costs: a training step with them beside the same step without, in turns."""
+
+    held_seconds: float
+    """Median of a step that holds masks."""
+    free_seconds: float
+    ratio: float
+    """held / free; above 1 is slower."""
+    low: float
+    high: float
+    """Ends of the exact 95 % interval."""
+
+    def __post_init__(self) -> None:
+        within(self, "held_seconds", "free_seconds", "ratio", "low", "high")

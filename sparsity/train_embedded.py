@@ -22,13 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparsity import losses, training
-from sparsity.blueprint import POSITIONS, config_of, new_model, tokenizer_of
+from sparsity.blueprint import config_of, new_model, tokenizer_of
 from sparsity.models import embedded, hub
 from sparsity.models.architecture import architecture_of
-from sparsity.tasks import language_modeling, quality
+from sparsity.tasks import quality
 from sparsity.tasks import training as training_documents
 from sparsity.tasks.batching import Batch
-from sparsity.tasks.language_modeling import SpecialTokens
 
 if TYPE_CHECKING:
     import torch
@@ -69,15 +68,11 @@ RECIPES: dict[tuple[str, str], Recipe] = {
 
 
 def training_batches(
-    task: str, objective: str, tokenizer: PreTrainedTokenizerFast, special: SpecialTokens, recipe: Recipe, seed: int
+    task: str, objective: str, tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel, recipe: Recipe, seed: int
 ) -> Iterator[Batch]:
     """Endless fresh batches."""
-    if task == "classification":
-        encode = training_documents.classified(tokenizer, POSITIONS)
-    else:
-        encode = training_documents.predicted(tokenizer, objective, special, POSITIONS - 2)
     fresh = training_documents.fresh_reviews(TRAINING_SEED + seed)
-    return training_documents.batches(fresh, encode, special.pad, recipe.batch_size, seed)
+    return training_documents.of_model(task, model, tokenizer, objective, fresh, recipe.batch_size, seed)
 
 
 def train(model: PreTrainedModel, batches: Iterator[Batch], recipe: Recipe, title: str) -> None:
@@ -95,8 +90,7 @@ def train_family(family: str, out: Path, seed: int) -> None:
         model.config.use_cache = False
         if body:
             model.base_model.load_state_dict(body, strict=False)
-        special = language_modeling.special_tokens(tokenizer, model)
-        batches = training_batches(task, objective, tokenizer, special, recipe, seed)
+        batches = training_batches(task, objective, tokenizer, model, recipe, seed)
         started = time.perf_counter()
         train(model, batches, recipe, f"{family} {task}")
         print(f"{family} {task}: {recipe.steps} steps in {time.perf_counter() - started:.0f} s", flush=True)

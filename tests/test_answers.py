@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from sparsity.answers import WITHIN, difference, label, sentences, so_far, step, unbeaten
-from sparsity.frontier import MARGINS, UNITS, Candidate, Cost, Loss
+from sparsity.frontier import Candidate, Cost, Loss
+from sparsity.judging import MARGINS, UNITS
 from sparsity.record import Cell
 
 CELL = Cell("bert", "l1", "unstructured", "layer", 0.8, "packed", workload="8x64", recovery="distill:200")

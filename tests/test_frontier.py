@@ -8,9 +8,6 @@ from dataclasses import replace
 import pytest
 
 from sparsity.frontier import (
-    CONFIDENCE,
-    MARGINS,
-    UNITS,
     Candidate,
     Cost,
     Loss,
@@ -20,6 +17,7 @@ from sparsity.frontier import (
     frontier,
     losses,
 )
+from sparsity.judging import CONFIDENCE, MARGINS, UNITS
 from sparsity.record import METRICS, Cell, Latency, Memory, Record
 from sparsity.tasks import metrics
 from tests.reports import builders

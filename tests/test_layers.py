@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEVELS: dict[str, int] = {
-    "errors": -3, "strict_json": -2, "timing": -1,
+    "errors": -3, "strict_json": -2, "timing": -1, "judging": -1,
     "pattern": 0, "record": 0, "allocation": 0, "positions": 0, "closeness": 0, "recovery": 0,
     "frontier": 1, "answers": 2,
     "mask": 1, "calibration": 1, "hessian": 1, "bypass": 1, "compressed": 1, "models": 1, "tasks": 1, "measure": 1,
@@ -38,7 +38,7 @@ STANDARD_ONLY = {
     "strict_json",
     "timing",
 }
-FOR_REPORTS = {"answers", "errors", "frontier", "pattern", "record", "recovery"}
+FOR_REPORTS = {"answers", "errors", "frontier", "judging", "pattern", "record", "recovery"}
 WITH_PYTEST = {"pytest_memory", "pytest_plugin", "cells"}
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from sparsity.frontier import candidates
 from sparsity.record import Cell, Latency, Memory, NotMeasured, Pruned, Quality, Read, Record, Roofline, Training
 from sparsity.summary import choices, costs, doubts, frontier, limits, missing, quality, recovered, text
 from tests.reports import builders
@@ -257,7 +258,7 @@ def test_what_a_recovered_model_or_a_later_step_lost_is_not_what_the_first_lost(
 
 def test_the_frontier_is_a_table_and_the_last_line_is_the_answer() -> None:
     records = [*PACKED, RECOVERED, Record(Cell("bert"), training=Training(1.0, 1.0, 1.012, 0.99, 1.03))]
-    found = rows(frontier(records))
+    found = rows(frontier(candidates(records)))
     assert found[0][2:6] == [
         "l1 0.8 unstructured · packed · 200 steps distilled",
         "3.1x [2.9, 3.3]",
@@ -270,4 +271,4 @@ def test_the_frontier_is_a_table_and_the_last_line_is_the_answer() -> None:
         "within 1 point of dense: bert · l1 0.8 unstructured · packed · 200 steps distilled: 3.1x faster [2.9, 3.3], "
         "weights 3.2x smaller, −0.3 ± 0.5 points from dense trained as long"
     )
-    assert frontier(PACKED) == ""
+    assert frontier(candidates(PACKED)) == ""

@@ -12,7 +12,7 @@ from torch.nn import functional
 from sparsity import blueprint, train_embedded
 from sparsity.models import embedded, hub
 from sparsity.models.architecture import architecture_of
-from sparsity.tasks import batching, language_modeling
+from sparsity.tasks import batching
 from sparsity.tasks.quality import TASKS
 from tests import tiny
 
@@ -39,9 +39,8 @@ def test_the_tokenizer_gives_the_text_back(family: str) -> None:
 def _batches(task: str, family: str, seed: int = 0) -> Any:
     tokenizer = blueprint.tokenizer_of(family)
     model = blueprint.new_model(family, task, blueprint.config_of(family, tokenizer), seed)
-    special = language_modeling.special_tokens(tokenizer, model)
     objective = architecture_of(family).objective
-    return model, train_embedded.training_batches(task, objective, tokenizer, special, SHORT, seed)
+    return model, train_embedded.training_batches(task, objective, tokenizer, model, SHORT, seed)
 
 
 def test_batches_are_endless_fresh_and_the_same_for_a_seed() -> None:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sparsity.errors import Refused
+from sparsity.record import Memory
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +46,28 @@ def verdict(total: int, dense_total: int) -> str:
     if total == dense_total:
         return "same"
     return "smaller" if total < dense_total else "larger"
+
+
+def described(module: nn.Module, peak: Peak, disk: int, dense: tuple[int, int], control: bool = False) -> Memory:
+    """The record of a module's bytes beside the dense model's (weights, peak), which alone judge it.
+
+    Args:
+        module: what was run.
+        peak: of its forward pass.
+        disk: bytes of its file.
+        dense: weights and peak of the dense model.
+        control: whether it is the dense model itself, which is not judged.
+    """
+    weights, (dense_weights, dense_peak) = resident_bytes(module), dense
+    return Memory(
+        weights_bytes=weights,
+        peak_bytes=peak.bytes,
+        source=peak.source,
+        disk_bytes=disk,
+        dense_weights_bytes=dense_weights,
+        dense_peak_bytes=dense_peak,
+        verdict=None if control else verdict(weights + peak.bytes, dense_weights + dense_peak),
+    )
 
 
 def peak_memory(function: Callable[[], object], device: str = "cpu", warmups: int = 1, replaces: bool = True) -> Peak:

@@ -12,15 +12,14 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sparsity import judging
+from sparsity.judging import CONFIDENCE as CONFIDENCE  # part of what is said of a metric, for whoever compares
+from sparsity.judging import MARGINS as MARGINS
+
 if TYPE_CHECKING:
     import evaluate
     import numpy as np
     from numpy.typing import NDArray
-
-CONFIDENCE = 1.96
-"""Standard errors on each side of a 95 % interval."""
-MARGINS = {"mean_nll": 0.02, "accuracy": 0.01}
-"""Losses up to this much count as kept: 0.02 nats per token, 1 point of accuracy."""
 
 
 class Estimate(NamedTuple):
@@ -80,7 +79,4 @@ def _metric(description: str, kind: str, compute: Any) -> evaluate.Metric:
 
 def verdict(metric: str, loss: Estimate) -> str:
     """`kept`, `lost` or `inconclusive`: the 95 % interval of the loss (positive = worse) against the margin."""
-    reach = CONFIDENCE * loss.stderr
-    if loss.value + reach <= MARGINS[metric]:
-        return "kept"
-    return "lost" if loss.value - reach > MARGINS[metric] else "inconclusive"
+    return judging.verdict(loss.value, loss.stderr, MARGINS[metric])
