@@ -1,4 +1,4 @@
-"""`python -m reports RUN.json ... [--out DIR]`: figures, tables and one page from result files.
+"""`python -m reports RUN.json ... [--out DIR]`: figures, tables and pages from result files; and `compare`, `across`.
 
 Whatever the user can cause ends in one line on stderr that begins with `error:`, and exit status 2.
 matplotlib is imported only once there is something to draw, so that `--help` answers at once.
@@ -6,38 +6,34 @@ matplotlib is imported only once there is something to draw, so that `--help` an
 
 from __future__ import annotations
 
-import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from sparsity.errors import SparsityError
+from reports.command import Parser, guarded
 
 PAGE = "report.md"
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, as for every other error, instead of the usage and two."""
-        self.exit(2, f"error: {message}; see python -m reports --help\n")
+COMMANDS = {
+    "compare": "is one run worse than another? exit status 0 fine, 1 regression, 2 not comparable, 3 too noisy",
+    "across": "several runs side by side: versions of torch, machines, commits",
+}
+"""What else there is, each in the module of its name."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the report; 0, or 2 after an error line."""
-    options = _parser().parse_args(arguments)
-    try:
-        written = report(options.runs, options.out)
-    except SparsityError as error:
-        message = " ".join(str(error).split())
-        print(f"error: {message}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        where = error.filename or options.out or "the report"
-        print(f"error: {where}: cannot be written ({error.strerror}); choose another --out", file=sys.stderr)
-        return 2
-    print(f"Report: {written}")
-    return 0
+    """Write the report, or hand over to another command; 0, or 2 after an error line."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] in COMMANDS:
+        status: int = importlib.import_module(f"reports.{given[0]}").main(given[1:])
+        return status
+    options = _parser().parse_args(given)
+
+    def write() -> int:
+        print(f"Report: {report(options.runs, options.out)}")
+        return 0
+
+    return guarded(write)
 
 
 def report(runs: Sequence[Path], out: Path | None = None) -> Path:
@@ -65,8 +61,13 @@ def report(runs: Sequence[Path], out: Path | None = None) -> Path:
     return written
 
 
-def _parser() -> _Parser:
-    parser = _Parser(prog="python -m reports", description="Figures, tables and one page from result files.")
+def _parser() -> Parser:
+    others = "; ".join(f"{name}: {what}" for name, what in COMMANDS.items())
+    parser = Parser(
+        prog="python -m reports",
+        description="Figures, tables and one page from result files.",
+        epilog=f"Other commands, each with its own --help: {others}.",
+    )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN.json", help="written by pytest --benchmark-json")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write; RUN-report beside the first file")
     return parser
