@@ -13,7 +13,7 @@ from sparsity import prune
 from sparsity.bench import CONTROL, Bench, Subject
 from sparsity.tasks import trends
 
-pytest_plugins = ["sparsity.pytest_memory", "sparsity.pytest_plugin", "pytester"]
+pytest_plugins = ["sparsity.pytest_memory", "sparsity.pytest_plugin", "sparsity.pytest_baseline", "pytester"]
 
 
 def question_grids(config: pytest.Config, path: Path) -> axes.Grids:

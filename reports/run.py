@@ -7,32 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsity.record import Model, Record, Scalar
-
-DRAWN = (None, "passed")
-"""Outcomes whose numbers count; a record without an outcome passed."""
-_SECTIONS = ("latency", "memory", "quality", "recovered", "training", "weights")
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A record under the name that pytest-benchmark gave its test."""
-
-    fullname: str
-    record: Record
-
-    @property
-    def keys(self) -> frozenset[object]:
-        """What this record alone may hold: its cell once per kind of measurement.
-
-        What pruning removed stands beside many measurements, so it is a kind of its own only alone.
-        A failed record claims nothing.
-        """
-        record = self.record
-        if record.outcome not in DRAWN:
-            return frozenset()
-        kinds = [kind for kind in _SECTIONS if getattr(record, kind) is not None]
-        metric = record.quality.metric if record.quality else None
-        return frozenset((kind, metric if kind == "quality" else None, record.cell) for kind in kinds or ["pruned"])
+from sparsity.result_file import DRAWN as DRAWN
+from sparsity.result_file import Measured as Measured  # what a run holds, for whoever reads it
 
 
 @dataclass(frozen=True)

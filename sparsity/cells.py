@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sparsity.errors import Refused, SparsityError
+from sparsity.measure import machine, ratio
 from sparsity.record import (
     Cell,
     Latency,
@@ -23,6 +24,8 @@ from sparsity.record import (
     Quality,
     Record,
     Recovered,
+    RunPart,
+    Scalar,
     Training,
     Weights,
 )
@@ -78,6 +81,28 @@ class RunState:
     def not_run(self) -> int:
         """Tests that have not been run to their end."""
         return self.progress.left if self.progress else 0
+
+    def fingerprint(self) -> dict[str, Scalar]:
+        """Machine, software, and the settings that what is measured depends on."""
+        settings = self.options
+        found = machine.fingerprint(settings.device, settings.dtype, self.bench.threads())
+        found |= {"calibration documents": settings.calibration, "multiple": settings.multiple, "head": settings.head}
+        found |= {"compile": settings.compile, "learning rate": settings.learning_rate or "by model"}
+        return found | {"training batch": settings.training_batch, "accumulate": settings.accumulate}
+
+    def part(self) -> RunPart:
+        """What is true of the whole run, as far as it has come."""
+        floor = max((floors[-1] for floors in self.bench.noise.values()), default=None)
+        return RunPart(
+            self.options.profile,
+            self.fingerprint(),
+            self.bench.models,
+            self.not_measured,
+            floor,
+            None if floor is None else floor > ratio.NOISY,
+            self.not_run or None,
+            self.bench.limits.roofline,
+        )
 
 
 STATE = pytest.StashKey[RunState]()

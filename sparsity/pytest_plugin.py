@@ -25,10 +25,9 @@ from sparsity.bench import Bench
 from sparsity.cells import RECORDER, STATE, Recorder, RunState, axes_of, one_line_errors, reason_of
 from sparsity.compositions import Compositions
 from sparsity.errors import Refused, SparsityError
-from sparsity.measure import machine, ratio
 from sparsity.models import hub
 from sparsity.progress import Progress
-from sparsity.record import KEY, Cell, NotMeasured, Record, RunPart, to_json
+from sparsity.record import KEY, Cell, NotMeasured, Record, to_json
 from sparsity.recoveries import Recoveries
 
 if TYPE_CHECKING:
@@ -272,25 +271,7 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_json: dict[str, Any]) -> None:
     """What is true of the whole run."""
     del benchmarks
-    state = config.stash[STATE]
-    settings = state.options
-    fingerprint = machine.fingerprint(settings.device, settings.dtype, state.bench.threads())
-    fingerprint |= {"calibration documents": settings.calibration, "multiple": settings.multiple, "head": settings.head}
-    fingerprint |= {"compile": settings.compile, "learning rate": settings.learning_rate or "by model"}
-    fingerprint |= {"training batch": settings.training_batch, "accumulate": settings.accumulate}
-    floor = max((floors[-1] for floors in state.bench.noise.values()), default=None)
-    noisy = None if floor is None else floor > ratio.NOISY
-    run = RunPart(
-        settings.profile,
-        fingerprint,
-        state.bench.models,
-        state.not_measured,
-        floor,
-        noisy,
-        state.not_run or None,
-        state.bench.limits.roofline,
-    )
-    output_json[KEY] = to_json(run)
+    output_json[KEY] = to_json(config.stash[STATE].part())
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

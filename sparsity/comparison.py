@@ -1,0 +1,179 @@
+"""Is one run worse than another? Whole result files compared, cell by cell, and what that comes to.
+
+A comparison is fine (0), a regression (1), incomplete (2: something is missing, new, or not to be compared) or too
+noisy to tell (3); of several, the first of these that there is. What a cell has become is judged in `gate` and
+`gate_time`, which cells belong together in `gate_join`.
+
+Refuses a margin that is none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from sparsity import gate, gate_time
+from sparsity.errors import BadValue
+from sparsity.frontier import unpruned
+from sparsity.gate import FINE, INCOMPLETE, NOISY, REGRESSION, Finding, Terms
+from sparsity.gate_join import Joined, join
+from sparsity.record import Latency
+from sparsity.result_file import Key, ResultFile
+
+WORST_FIRST = (REGRESSION, INCOMPLETE, NOISY, FINE)
+GAINS = ("improved", "faster", "mended")
+"""Kinds of findings that are good news."""
+LARGEST_MARGIN = 10.0
+Files = tuple[ResultFile, ResultFile]
+"""A baseline, and what is compared with it."""
+
+
+@dataclass(frozen=True)
+class Chances:
+    """How many cells of a baseline may give a false alarm; all share one chance of it."""
+
+    times: int
+    qualities: int
+
+    @classmethod
+    def of(cls, keys: Iterable[Key]) -> Chances:
+        """Those of a baseline."""
+        own = list(keys)
+        return cls(sum(map(_is_timed, own)), sum(key.kind in ("quality", "recovered") for key in own))
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a user wants it compared."""
+
+    margin: float = gate_time.MARGIN
+    time: bool = True
+    """Whether time is compared at all."""
+    allowed: frozenset[str] = frozenset()
+    """Of `gate_join.ALLOWED`, what is merely told."""
+    chances: Chances | None = None
+    """None: those of the baseline that is given."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of it."""
+
+    findings: tuple[Finding, ...]
+    """Worst first."""
+    compared: int
+    """Tests of the baseline that measured the same in the other run."""
+    timed: int
+    """Those whose time was compared."""
+
+    @property
+    def status(self) -> int:
+        """The exit status."""
+        found = {finding.status for finding in self.findings}
+        return next((status for status in WORST_FIRST if status in found), FINE)
+
+    def count(self, status: int) -> int:
+        """Findings of a status."""
+        return sum(finding.status == status for finding in self.findings)
+
+    def __str__(self) -> str:
+        """`45 cells compared, 12 of them timed: 1 regression, 2 incomplete, 0 too noisy, 3 improved`."""
+        worse = self.count(REGRESSION)
+        counts = [
+            f"{worse} {'regression' if worse == 1 else 'regressions'}",
+            f"{self.count(INCOMPLETE)} incomplete",
+            f"{self.count(NOISY)} too noisy",
+            f"{sum(finding.kind in GAINS for finding in self.findings)} improved",
+        ]
+        cells = f"{self.compared} {'cell' if self.compared == 1 else 'cells'} compared"
+        return f"{cells}, {self.timed} of them timed: {', '.join(counts)}"
+
+
+def margin(text: str) -> float:
+    """A margin such as `0.05`; raises `BadValue` for what is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= LARGEST_MARGIN:
+        raise BadValue(f"margin {text!r} is not a fraction from 0 to {LARGEST_MARGIN:g}, such as 0.05")
+    return value
+
+
+def compare(pairs: Sequence[Files], rules: Rules | None = None) -> Comparison:
+    """A baseline and a run, or several pairs of them, each of two fresh processes.
+
+    Everything but time is compared in each pair; a cell's time over all of them.
+    """
+    rules = rules or Rules()
+    joined = [join(base, head, rules.allowed) for base, head in pairs]
+    chances = rules.chances or Chances.of(joined[0].base)
+    places: dict[Finding, list[int]] = {}
+    for place, each in enumerate(joined, start=1):
+        for finding in dict.fromkeys([*each.findings, *_but_time(each, chances), *_elsewhere(each, rules)]):
+            places.setdefault(finding, []).append(place)
+    findings = [_placed(finding, seen, len(joined)) for finding, seen in places.items()]
+    timed = 0
+    if rules.time:
+        found, timed = _times(joined, rules, chances)
+        findings += found
+    findings.sort(key=lambda finding: WORST_FIRST.index(finding.status))  # else in the order of the baseline
+    compared = {base for each in joined for base, _ in each.pairs}
+    return Comparison(tuple(findings), len(compared), timed)
+
+
+def _placed(finding: Finding, places: Sequence[int], pairs: int) -> Finding:
+    """Says in which pairs of runs, where it was not in all."""
+    if len(places) == pairs:
+        return finding
+    return replace(finding, said=f"{finding.said} (in pair {', '.join(map(str, places))} of {pairs})")
+
+
+def _but_time(joined: Joined, chances: Chances) -> list[Finding]:
+    terms = Terms(not joined.elsewhere, chances.qualities)
+    found = []
+    for before, after, keys in joined.pairs.values():
+        for kind in dict.fromkeys(["pruned", *(key.kind for key in keys)]):
+            found += gate.judged(kind, before.record, after.record, terms)
+    return found
+
+
+def _is_timed(key: Key) -> bool:
+    """Whether its time can get worse: that of the control, the unpruned model beside its own copy, is noise alone."""
+    control = unpruned(key.cell) and key.cell.format in ("dense", None) and key.cell.plain.recovery is None
+    return key.kind == "latency" and not control
+
+
+def _elsewhere(joined: Joined, rules: Rules) -> list[Finding]:
+    """One finding where no time can be compared, and there is some."""
+    if not rules.time or not joined.elsewhere or not any(map(_is_timed, joined.base)):
+        return []
+    said = f"time, on another machine or software: {'; '.join(joined.elsewhere)}"
+    return [Finding(INCOMPLETE, "not comparable", "", said)]
+
+
+def _times(joined: Sequence[Joined], rules: Rules, chances: Chances) -> tuple[list[Finding], int]:
+    """What became of the times, and of how many cells they were compared."""
+    here = [each for each in joined if not each.elsewhere]
+    keys = dict.fromkeys(key for each in here for key in each.base if _is_timed(key))
+    findings, timed = [], 0
+    for key in keys:
+        pairs = [pair for each in here if (pair := _latencies(each, key)) is not None]
+        if not pairs:
+            continue
+        absent = any(key not in each.base and key not in each.head for each in here)  # else it was told
+        if absent and "missing" not in rules.allowed:
+            said = f"its time is in {len(pairs)} of {len(here)} pairs of runs"
+            findings.append(Finding(INCOMPLETE, "missing", str(key.cell), said))
+        found = gate_time.judged(key.cell, pairs, chances.times, rules.margin)
+        timed += gate_time.change(pairs) is not None
+        findings += [found] if found else []
+    return findings, timed
+
+
+def _latencies(joined: Joined, key: Key) -> tuple[Latency, Latency] | None:
+    before, after = joined.base.get(key), joined.head.get(key)
+    if before is None or after is None or before.record.latency is None or after.record.latency is None:
+        return None
+    return before.record.latency, after.record.latency

@@ -1,0 +1,115 @@
+"""Is a cell slower than the same cell of a baseline? A ratio of ratios, with an interval.
+
+Each run timed the pruned model in turns with the unpruned one, so what is compared between runs is that ratio and never
+seconds: d = log(pruned / dense) now - the same before, above 0 is slower. This is the ratio of ratios of Kalibera and
+Jones (Rigorous benchmarking in reasonable time, ISMM 2013), who say too where to repeat: at the level that varies most.
+That is the process. The same code in a fresh process is 0.5 to 1.5 % faster or slower, by where its memory happens to
+lie, and the interval of one process knows nothing of it. Hence a margin, 5 % unless told otherwise, and never less than
+the noise floors of both runs; and hence several pairs of runs in fresh processes, whose spread is then part of the
+error and all of which must agree.
+
+False alarms are what ends the use of such gates: users of thresholds on plain times report that every second benchmark
+of identical code drifts by more than 5 %. So a regression is said only where the whole interval, widened so that all
+cells of a run together have a chance of 5 % of one false alarm, lies beyond the margin; no regression only where the
+95 % interval lies within it; all else is too noisy to tell, and is told as that.
+
+Not seen: what slows both arms alike, such as a slower product of dense matrices. The ratio is made not to see it.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sparsity.gate import FINE, NOISY, Finding, critical, incomparable, percent, regression
+from sparsity.judging import CONFIDENCE
+from sparsity.record import Cell, Latency
+
+MARGIN = 0.05
+"""Slower by up to this much is not slower, a fraction."""
+HOPELESS = 100
+"""Times as long a measurement beyond which it is not worth naming."""
+LARGEST = 700.0
+"""A logarithm, of what still is a number."""
+Pair = tuple[Latency, Latency]
+"""Of one cell: in the baseline, and in the run that is compared with it."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """How the ratio to dense has changed, as a logarithm; above 0 is slower."""
+
+    value: float
+    stderr: float
+    least: float
+    """Of all pairs of runs."""
+    pairs: int
+    scattered: bool
+    """Whether processes differ by more than the error within each."""
+
+    @property
+    def reach(self) -> float:
+        """Half of the 95 % interval."""
+        return CONFIDENCE * self.stderr
+
+    def __str__(self) -> str:
+        """`+8.1 % [+6.0 %, +10.2 %]`."""
+        found = (self.value, self.value - self.reach, self.value + self.reach)
+        value, low, high = (percent(math.expm1(min(each, LARGEST))) for each in found)
+        return f"{value} [{low}, {high}]"
+
+
+def change(pairs: Sequence[Pair]) -> Change | None:
+    """Over all pairs of runs; None where a latency has no interval."""
+    differences, variances = [], []
+    for base, head in pairs:
+        before, after = _logarithm(base), _logarithm(head)
+        if before is None or after is None:
+            return None
+        differences.append(after[0] - before[0])
+        variances.append(before[1] ** 2 + after[1] ** 2)
+    within = statistics.fmean(variances)
+    between = statistics.variance(differences) if len(differences) > 1 else 0.0
+    stderr = math.sqrt(max(within, between) / len(pairs))
+    return Change(statistics.fmean(differences), stderr, min(differences), len(pairs), between > within)
+
+
+def _logarithm(latency: Latency) -> tuple[float, float] | None:
+    """log(pruned / dense) and its standard error."""
+    if not latency.speedup or not latency.low or not latency.high:
+        return None
+    width = abs(math.log(latency.high) - math.log(latency.low))
+    return -math.log(latency.speedup), width / (2 * CONFIDENCE)
+
+
+def judged(cell: Cell, pairs: Sequence[Pair], tests: int, least_margin: float = MARGIN) -> Finding | None:
+    """What a cell's time has become, one of so many; None where it is certain to be within the margin."""
+    found = change(pairs)
+    if found is None:
+        return incomparable(cell, "latency without a ratio to dense and its interval")
+    if withheld := next((each.reason for pair in pairs for each in pair if each.withheld), None):
+        return Finding(NOISY, "noisy", str(cell), f"time {found} was measured in too much noise ({withheld})")
+    margin = max(least_margin, *(each.noise_floor or 0.0 for pair in pairs for each in pair))
+    limit, beside = math.log1p(margin), f"the margin of {100 * margin:.1f} %"
+    certain = found.value - max(CONFIDENCE, critical(tests)) * found.stderr
+    if found.least > limit and certain > limit:
+        return regression(cell, f"time {found}, beyond {beside}")
+    if found.value + found.reach > limit:
+        return Finding(NOISY, "noisy", str(cell), f"time {found} straddles {beside}; {_remedy(found, limit)}")
+    if found.value + found.reach < -limit:
+        return Finding(FINE, "faster", str(cell), f"time {found}, beyond {beside}")
+    return None
+
+
+def _remedy(found: Change, limit: float) -> str:
+    """How much more must be measured until the interval lies within the limit, at this scatter."""
+    room = limit - found.value
+    if room <= 0:
+        return "it is too near the margin; measure more pairs of runs, for --again"
+    if (factor := (found.reach / room) ** 2) > HOPELESS:
+        return f"more than {HOPELESS} times the --time-per-cell would be needed"
+    if found.scattered:
+        return f"about {math.ceil(found.pairs * factor)} pairs of runs would settle it"
+    return f"about {math.ceil(factor)} times the --time-per-cell would settle it"

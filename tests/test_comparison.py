@@ -1,0 +1,232 @@
+"""Whole files compared: findings, counts, exit status."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparsity.comparison import Chances, Comparison, Rules, compare, margin
+from sparsity.errors import BadValue
+from sparsity.gate import FINE, INCOMPLETE, NOISY, REGRESSION, Finding
+from sparsity.result_file import Measured, ResultFile
+from tests.reports import builders
+from tests.test_gate_join import file
+
+KINDS = (FINE, REGRESSION, INCOMPLETE, NOISY)
+
+
+def timed(sparsity: float = 0.9, slower: float = 0.0, reach: float = 0.01, **more: Any) -> Measured:
+    low, speedup, high = (math.exp(-slower + side * reach) for side in (-1, 0, 1))
+    record = builders.latency(sparsity=sparsity, speedup=speedup, low=low, high=high, **more)
+    return Measured(f"t.py::time[{record.cell}]", record)
+
+
+def sized(weights: int = 1000, sparsity: float = 0.9) -> Measured:
+    record = builders.memory(sparsity=sparsity)
+    assert record.memory is not None
+    memory = dataclasses.replace(record.memory, weights_bytes=weights)
+    return Measured(f"t.py::size[{record.cell}]", dataclasses.replace(record, memory=memory))
+
+
+def beside(base: ResultFile, head: ResultFile, **rules: Any) -> Comparison:
+    return compare([(base, head)], Rules(**rules))
+
+
+def every_record() -> ResultFile:
+    return file(*(Measured(name, record) for name, record in builders.all_records()))
+
+
+def test_a_file_beside_itself_is_fine() -> None:
+    here = every_record()
+    found = beside(here, here)
+    assert found.findings == ()
+    assert (found.status, found.compared) == (0, len(here.entries))
+    assert found.timed == 30  # each latency but those of the three controls
+
+
+@given(st.lists(st.sampled_from(KINDS)))
+def test_the_worst_finding_is_the_status(statuses: list[int]) -> None:
+    findings = tuple(Finding(status, "kind", "cell", "said") for status in statuses)
+    expected = next((status for status in (1, 2, 3) if status in statuses), 0)
+    assert Comparison(findings, 1, 1).status == expected
+
+
+def test_findings_stand_worst_first_and_are_counted() -> None:
+    base = file(timed(0.5, reach=0.05), sized(1000), sized(1000, 0.5), sized(1000, 0.1), timed(0.1))
+    head = file(timed(0.5, reach=0.05), sized(1010), sized(990, 0.5), timed(0.1, slower=-0.2))
+    found = beside(base, head)
+    kinds = [finding.kind for finding in found.findings]
+    assert kinds == ["regression", "missing", "noisy", "improved", "faster"]
+    assert found.status == REGRESSION
+    assert str(found) == "4 cells compared, 2 of them timed: 1 regression, 1 incomplete, 1 too noisy, 2 improved"
+
+
+def test_without_time_no_time_is_compared() -> None:
+    found = beside(file(timed()), file(timed(slower=1.0)), time=False)
+    assert (found.findings, found.compared, found.timed) == ((), 1, 0)
+    assert beside(file(timed()), file(timed(slower=1.0))).status == REGRESSION
+
+
+def test_elsewhere_no_time_is_compared_and_all_else_is() -> None:
+    base = file(timed(), timed(0.5), sized(1000))
+    head = file(timed(slower=1.0), timed(0.5), sized(1010), torch="2.8.0", threads=4)
+    found = beside(base, head)
+    assert [(each.status, each.cell) for each in found.findings][1:] == [(INCOMPLETE, "")]
+    assert found.findings[0].kind == "regression"
+    said = "time, on another machine or software: threads 4 where 2 was; torch '2.8.0' where '2.9.0' was"
+    assert found.findings[1].said == said
+    assert found.timed == 0
+    assert [each.kind for each in beside(base, head, time=False).findings] == ["regression"]
+    assert beside(file(sized()), file(sized(), torch="2.8.0")).findings == ()
+
+
+def test_what_was_removed_is_compared_beside_every_kind_of_measurement_and_told_once() -> None:
+    pruned = builders.pruned("bert", "l1", "layer", 0.9).pruned
+    assert pruned is not None
+    fewer = dataclasses.replace(pruned, prunable_parameters=599_999)
+    base, head = (
+        file(*(Measured(each.fullname, dataclasses.replace(each.record, pruned=own)) for each in (timed(), sized())))
+        for own in (pruned, fewer)
+    )
+    said = "prunable_parameters 599999 where 600000 were"
+    assert [(each.kind, each.said) for each in beside(base, head).findings] == [("regression", said)]
+
+
+def test_the_margin_and_what_is_allowed_come_from_the_rules() -> None:
+    slower = file(timed()), file(timed(slower=0.1))
+    assert beside(*slower).status == REGRESSION
+    assert beside(*slower, margin=0.2).status == FINE
+    missing = file(timed(), sized()), file(timed())
+    assert beside(*missing).status == INCOMPLETE
+    assert beside(*missing, allowed=frozenset({"missing"})).status == FINE
+
+
+def test_the_control_is_not_timed_for_it_is_noise_alone() -> None:
+    base = Measured("t.py::c", builders.latency(sparsity=0.0, fmt="dense", speedup=1.0, low=0.5, high=2.0))
+    found = beside(file(base), file(base))
+    assert (found.status, found.compared, found.timed) == (FINE, 1, 0)
+
+
+def test_the_chance_of_a_false_alarm_is_shared_by_the_cells_of_the_baseline() -> None:
+    alone = file(timed()), file(timed(slower=0.0665))
+    assert beside(*alone).status == REGRESSION
+    rest = [timed(0.001 * place) for place in range(1, 101)]
+    many = file(timed(), *rest), file(timed(slower=0.0665), *rest)
+    assert beside(*many).status == NOISY
+    assert beside(*many, chances=Chances(1, 1)).status == REGRESSION
+
+
+def test_qualities_share_theirs_as_well() -> None:
+    def scored(sparsity: float, lost: float = 0.0) -> Measured:
+        record = builders.nll("bert", "l1", "layer", sparsity)
+        assert record.quality is not None
+        quality = dataclasses.replace(record.quality, delta=(record.quality.delta or 0.0) + lost)
+        return Measured(f"t.py::q[{sparsity}]", dataclasses.replace(record, quality=quality))
+
+    rest = [scored(0.001 * place) for place in range(1, 101)]
+    assert beside(file(scored(0.9)), file(scored(0.9, 0.0185), torch="2.8.0")).status == REGRESSION
+    many = file(scored(0.9), *rest), file(scored(0.9, 0.0185), *rest, torch="2.8.0")
+    assert beside(*many).status == FINE
+
+
+# -- several pairs ---------------------------------------------------------------------------------------
+
+
+def test_times_are_compared_over_all_pairs() -> None:
+    once = file(timed(reach=0.03)), file(timed(slower=0.09, reach=0.03))
+    assert compare([once]).status == NOISY
+    assert compare([once] * 3).status == REGRESSION
+    other = file(timed(reach=0.03)), file(timed(reach=0.03))
+    assert compare([once, once, other]).status == NOISY
+
+
+def test_all_else_is_compared_in_each_pair_and_says_in_which() -> None:
+    fine, worse = (file(sized()), file(sized())), (file(sized()), file(sized(1010)))
+    said = "weights_bytes 1010 where 1000 were (+1.0 %)"
+    assert [each.said for each in compare([worse, worse]).findings] == [said]
+    assert [each.said for each in compare([fine, worse, fine]).findings] == [f"{said} (in pair 2 of 3)"]
+    assert compare([fine, worse, fine]).compared == 1
+
+
+def test_a_cell_that_is_missing_in_one_pair_is_told() -> None:
+    both = file(timed(), sized())
+    without = file(sized())
+    said = [str(each) for each in compare([(both, both), (both, without)]).findings]
+    assert len(said) == 1
+    assert said[0].endswith("latency not measured; nothing says why (in pair 2 of 2)")
+    absent = compare([(both, both), (without, without)])
+    assert [(each.kind, each.said) for each in absent.findings] == [("missing", "its time is in 1 of 2 pairs of runs")]
+    allowed = Rules(allowed=frozenset({"missing"}))
+    assert compare([(both, both), (without, without)], allowed).status == FINE
+
+
+def test_a_pair_of_two_machines_says_nothing_of_time() -> None:
+    here = file(timed())
+    found = compare([(here, here), (here, file(timed(), threads=9))])
+    assert [each.said for each in found.findings] == [
+        "time, on another machine or software: threads 9 where 2 was (in pair 2 of 2)"
+    ]
+    assert found.timed == 1
+
+
+# -- laws ------------------------------------------------------------------------------------------------
+
+entries = st.lists(
+    st.one_of(
+        st.builds(timed, st.sampled_from([0.1, 0.5]), st.floats(-0.5, 0.5), st.floats(0, 0.5)),
+        st.builds(sized, st.integers(1, 3000), st.sampled_from([0.1, 0.5])),
+    ),
+    unique_by=lambda entry: entry.fullname,
+)
+
+
+@given(entries, entries)
+def test_no_files_are_compared_without_a_status_or_a_word_for_each_cell(
+    before: list[Measured], after: list[Measured]
+) -> None:
+    base, head = file(*before), file(*after)
+    found = beside(base, head)
+    names = [{entry.fullname for entry in entries} for entries in (before, after)]
+    assert found.compared == len(names[0] & names[1])
+    assert sum(each.kind == "missing" for each in found.findings) == len(names[0] - names[1])
+    assert sum(each.kind == "new" for each in found.findings) == len(names[1] - names[0])
+    assert found.status in KINDS
+    assert all("\n" not in str(each) for each in found.findings)
+
+
+@given(entries, entries)
+def test_swapped_files_swap_missing_and_new_and_gains_and_losses(before: list[Measured], after: list[Measured]) -> None:
+    base, head = file(*before), file(*after)
+    there, back = (beside(*files, time=False) for files in ((base, head), (head, base)))
+    opposite = {"missing": "new", "new": "missing", "regression": "improved", "improved": "regression"}
+    kinds = sorted(opposite[each.kind] for each in there.findings)
+    assert kinds == sorted(each.kind for each in back.findings)
+
+
+@given(entries)
+def test_any_file_beside_itself_is_no_worse(found: list[Measured]) -> None:
+    here = file(*found)
+    assert beside(here, here).status in (FINE, NOISY)
+    assert beside(here, here, time=False).findings == ()
+
+
+@pytest.mark.parametrize("text", ["", "-0.1", "nan", "inf", "5%", "11", "1e999", "0x1"])
+def test_a_margin_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(BadValue, match="is not a fraction from 0 to 10, such as"):
+        margin(text)
+
+
+@pytest.mark.parametrize(("text", "value"), [("0", 0.0), ("0.05", 0.05), ("1e-1", 0.1)])
+def test_a_margin_is_a_fraction(text: str, value: float) -> None:
+    assert margin(text) == value
+
+
+def test_sections_that_are_not_gated_must_be_there_all_the_same() -> None:
+    whole, other = (Measured("t.py::w", builders.weights(layers=count)) for count in (1, 2))
+    assert beside(file(whole), file(other)).findings == ()
+    assert beside(file(whole, sized()), file(sized())).status == INCOMPLETE
