@@ -86,7 +86,7 @@ def _faster(latency: Latency | None) -> str:
 
 
 def beside_the_study() -> str:
-    """Time over dense time and weights over dense weights: the study's, and ours as torch leaves the zeros and packed."""
+    """Time and weights over those of dense: the study's, and ours as torch leaves the zeros and packed."""
     records = run("cpu-study").drawn
     rows = []
     for model in dict.fromkeys(record.cell.model for record in records):

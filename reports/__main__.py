@@ -10,10 +10,15 @@ import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reports.command import Parser, guarded
 
-PAGE = "report.md"
+if TYPE_CHECKING:
+    from reports.document import Picture
+    from reports.run import Run
+
+PAGE, MARKDOWN = "report.html", "report.md"
 COMMANDS = {
     "compare": "is one run worse than another? exit status 0 fine, 1 regression, 2 not comparable, 3 too noisy",
     "across": "several runs side by side: versions of torch, machines, commits",
@@ -37,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def report(runs: Sequence[Path], out: Path | None = None) -> Path:
-    """Write figures and page, overwriting an earlier report there; the absolute path of the page.
+    """Write figures and both pages, overwriting an earlier report there; the absolute path of the HTML page.
 
     `out` defaults to `<stem of the first file>-report` beside that file. Raises `ResultNotReadable`
     before anything is written, and `OSError` where nothing can be.
@@ -48,17 +53,42 @@ def report(runs: Sequence[Path], out: Path | None = None) -> Path:
     folder = (out or runs[0].with_name(f"{runs[0].stem}-report")).resolve()
     folder.mkdir(parents=True, exist_ok=True)
 
-    from reports.canvas import description, save
-    from reports.figures import draw
+    from reports import exports, html, markdown
     from reports.page import page
+    from reports.verdicts import verdicts
 
-    descriptions = {}
-    for stem, figure in draw(run).items():
-        save(figure, folder, stem)
-        descriptions[stem] = description(figure)
+    pictures, drawings = _figures(run, folder)
+    document = page(run, pictures)
+    (folder / MARKDOWN).write_text(markdown.render(document), encoding="utf-8")
+    for name, text in exports.files(run).items():
+        (folder / name).write_text(text, encoding="utf-8", newline="")
     written = folder / PAGE
-    written.write_text(page(run, descriptions), encoding="utf-8")
+    written.write_text(html.render(document, verdicts(run.drawn), drawings), encoding="utf-8")
     return written
+
+
+def _figures(run: Run, folder: Path) -> tuple[list[Picture], dict[str, str]]:
+    """Write each figure as PNG and SVG; what the page says of them, and the drawings for its inside by their stem."""
+    from reports import canvas, figures, svg
+    from reports.document import Picture
+
+    pictures, drawings = [], {}
+    for stem, drawn in figures.draw(run).items():
+        about = canvas.description(drawn.figure)
+        canvas.save(drawn.figure, folder, stem)
+        drawings[stem] = svg.inline(drawn.figure, stem, about)
+        pictures.append(Picture(stem, about, _provenance(run, stem, drawn.cells), drawn.cells))
+    return pictures, drawings
+
+
+def _provenance(run: Run, stem: str, cells: Sequence[str]) -> str:
+    """Machine, commit, and the models that these cells are of."""
+    from reports import figures
+    from reports.series import models
+
+    names = [name for name in models(run.drawn) if any(f"{cell} ".startswith(f"{name} ") for cell in cells)]
+    metric = "accuracy" if stem == "text-classification-accuracy" else "mean_nll"
+    return figures.provenance(run, names, metric).replace(r"\$", "$")  # drawn, a dollar would begin a formula
 
 
 def _parser() -> Parser:

@@ -17,16 +17,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from reports.document import Table
 from reports.measures import of_kind
 from reports.series import DENSE_FORMATS, Point, lines
-from reports.tables import markdown
-from reports.words import MISSING, escape, fraction
+from reports.words import MISSING, fraction
 from sparsity.record import Record
 
 ABOUT = (
     "The sparsity from which a forward pass is faster than the unpruned model's, by format and workload (batch size x "
     "sequence length): interpolated, and in brackets the sparsities at which it is slower and faster for certain. "
-    "`<` and `>`: beyond what was measured; ?: no interval is clear of 1."
+    '"<" and ">": beyond what was measured; "?": no interval is clear of 1.'
 )
 PLAIN = re.compile(r"([0-9]+)x([0-9]+)")
 
@@ -99,13 +99,13 @@ def _crossing(points: Sequence[tuple[float, float, float, float]]) -> tuple[floa
     return low, high, -math.expm1(before[0] + share * (after[0] - before[0]))
 
 
-def table(records: Sequence[Record]) -> str:
+def table(records: Sequence[Record]) -> Table:
     """A row for each model and format, a column for each workload."""
     found = crossings(records)
     workloads = list(dict.fromkeys(sorted((c.workload for c in found), key=_place)))
-    cells = {(c.model, c.label, c.workload): escape(c.text()) for c in found}
-    rows = [
-        [escape(model), escape(label), *(cells.get((model, label, workload), MISSING) for workload in workloads)]
+    cells = {(c.model, c.label, c.workload): c.text() for c in found}
+    rows = tuple(
+        (model, label, *(cells.get((model, label, workload), MISSING) for workload in workloads))
         for model, label in dict.fromkeys((c.model, c.label) for c in found)
-    ]
-    return markdown(["model", "format", *map(escape, workloads)], rows, text_columns=2)
+    )
+    return Table(("model", "format", *workloads), rows, text_columns=2)

@@ -16,9 +16,14 @@ from typing import Any, cast
 import matplotlib
 import numpy as np
 import numpy.typing as npt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation
 
 from reports.words import fraction
 
@@ -35,6 +40,8 @@ STYLE: dict[str, Any] = {
     "grid.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "figure.dpi": 150,  # that of the PNG, so that letters are measured once
+    "axes.titley": 1.0,  # where a title stands by itself anyway, without looking for it at every drawing
     "svg.hashsalt": "sparsity",
 }
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -45,7 +52,15 @@ INK = "#222222"
 NEAR_DENSE, NEAR_EMPTY = 0.1, 0.005
 """How far the sparsity axis opens at 0 and at 1: below these distances it is nearly linear."""
 LABELLED_FIRST = (0.0, 0.99, 0.9, 0.5, 0.95, 0.1)
+SPARSITY = "sparsity (fraction of weights, or of groups)"
+Point = tuple[float, float, float, float]
+"""(sparsity, value, low, high) of a curve."""
 PANELS_PER_ROW = 3
+LEAST_WIDTH = 5.6
+"""Inches."""
+APART, ASIDE = 2.0, 9.0
+"""Points of 1/72 inch by which lines stand beside each other at a sparsity, and all lines of a panel together."""
+_RAISED = str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
 
 
 def style() -> AbstractContextManager[None]:
@@ -61,26 +76,35 @@ def text(value: object, longest: int = 60) -> str:
     return line.replace("$", r"\$")
 
 
+def blank(width: float, height: float) -> Figure:
+    """A figure of so many inches, drawn by Agg from the first: without it, each measuring of a text makes a canvas."""
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure
+
+
 def panels(names: Sequence[str], title: str, y_label: str) -> tuple[Figure, dict[str, Axes]]:
     """A figure with one panel per name; axes are not shared, since panels may hold different quantities."""
     columns = min(len(names), PANELS_PER_ROW)
     rows = math.ceil(len(names) / columns)
-    figure = Figure(figsize=(max(4.1 * columns, 5.6), 3.2 * rows + 0.8), layout="constrained")
+    figure = blank(max(4.1 * columns, LEAST_WIDTH), 3.2 * rows + 0.8)
     figure.suptitle(title)
     axes: dict[str, Axes] = {}
     for i, name in enumerate(names):
         axes[name] = figure.add_subplot(rows, columns, i + 1)
         axes[name].set_title(text(name, 40))
-        axes[name].set_xlabel("sparsity (fraction of weights, or of groups)")
+        axes[name].set_xlabel(SPARSITY)
         if i % columns == 0:
             axes[name].set_ylabel(y_label)
     return figure, axes
 
 
-def finish(figure: Figure, footer: str, notes: str = "") -> None:
-    """The legend of all panels, once, when it tells lines apart; below it the notes and the footer.
+def finish(figure: Figure, footer: str, notes: str = "", apart: float = 0.04) -> None:
+    """Lay out the panels; below them the legend of all, when it tells lines apart, the notes and the footer.
 
-    All of it hangs below the figure, where it covers no data; saving takes it in (`bbox_inches="tight"`).
+    All of it hangs below the figure, where it covers no data; saving takes it in. The last thing done to a figure
+    but for what depends on where the panels came to stand: a layout engine left on would lay it out at every saving.
+    `apart`: inches on both sides of a panel.
     """
     handles: dict[str, Any] = {}
     for axes in figure.axes:
@@ -104,6 +128,7 @@ def finish(figure: Figure, footer: str, notes: str = "") -> None:
     small = [line for part in (notes, footer) for line in textwrap.wrap(part, int(width * 20))]
     if small:
         figure.text(0.01, below, "\n".join(small), fontsize=6.5, color="#555555", va="top", ha="left")
+    ConstrainedLayoutEngine(w_pad=apart).execute(figure)
 
 
 def _legend_rank(handle: object) -> int:
@@ -118,6 +143,37 @@ def line_look(index: int) -> dict[str, Any]:
         "marker": MARKERS[index % len(MARKERS)],
         "linestyle": DASHES[index % len(DASHES)],
     }
+
+
+def curve(axes: Axes, label: str, points: Sequence[Point], index: int, aside: float = 0.0) -> None:
+    """A line through (sparsity, value, low, high) with its bars, drawn `aside` points to the right of its places."""
+    xs, values, lows, highs = (list(each) for each in zip(*points, strict=True))
+    bars = [[max(0.0, v - low) for v, low in zip(values, lows, strict=True)]]
+    bars.append([max(0.0, high - v) for v, high in zip(values, highs, strict=True)])
+    look: dict[str, Any] = {"linewidth": 1.5, "markersize": 4.5, "elinewidth": 0.9, "capsize": 2.0}
+    drawn = axes.errorbar(
+        xs, values, yerr=bars if any(map(any, bars)) else None, label=label, **look, **line_look(index)
+    )
+    move(axes, drawn.get_children(), aside)
+
+
+def move(axes: Axes, artists: Iterable[Artist], aside: float) -> None:
+    """Show what is drawn so many points to the right of its place; its data, and the axes' limits, stay."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None  # the axes came from `panels`
+    for artist in artists if aside else ():
+        artist.set_transform(axes.transData + ScaledTranslation(aside / 72, 0.0, figure.dpi_scale_trans))
+
+
+def asides(count: int) -> list[float]:
+    """Where each of so many lines of a panel stands beside its places, so that none hides another; in points."""
+    apart = min(APART, ASIDE / max(1, count - 1))
+    return [(i - (count - 1) / 2) * apart for i in range(count)]
+
+
+def halo() -> list[withStroke]:
+    """Path effects that keep letters legible over lines."""
+    return [withStroke(linewidth=2.0, foreground="white")]
 
 
 def reference_look(index: int) -> dict[str, Any]:
@@ -160,17 +216,32 @@ def _spaced(ticks: Sequence[float], least: float) -> list[float]:
     return sorted(chosen)
 
 
-def log_axis(axes: Axes) -> None:
-    """A logarithmic y axis with plain numbers, and enough of them, however few decades it spans."""
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
+def log_axis(axes: Axes, across: bool = False) -> None:
+    """A logarithmic y axis (or x axis: `across`) with plain numbers, and enough of them, however few its decades."""
+    axis = axes.xaxis if across else axes.yaxis
+    (axes.set_xscale if across else axes.set_yscale)("log")
+    low, high = sorted(axes.get_xlim() if across else axes.get_ylim())
     decades = math.log10(high / low)
     if decades < 0.7:
-        axes.yaxis.set_major_locator(MaxNLocator(6))
+        axis.set_major_locator(MaxNLocator(6))
     else:
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 3 else (1.0,), numticks=12))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 3 else (1.0,), numticks=12))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def powers() -> FuncFormatter:
+    """Powers of ten as 10\u207b\u00b3, in letters: matplotlib's own set each by a parser of formulas, over and over."""
+    return FuncFormatter(lambda value, _: _power(value))
+
+
+def _power(value: float) -> str:
+    if value == 0:
+        return "0"
+    exponent = math.log10(abs(value))
+    if abs(exponent - round(exponent)) > 1e-6:
+        return f"{value:g}".replace("-", "\u2212")
+    return ("\u2212" if value < 0 else "") + "10" + str(round(exponent)).translate(_RAISED)
 
 
 def description(figure: Figure) -> str:
@@ -185,8 +256,15 @@ def description(figure: Figure) -> str:
 def save(figure: Figure, folder: Path, stem: str) -> None:
     """Write `<stem>.png` (150 dpi) and `<stem>.svg`, the same bytes for the same figure; raises `OSError`."""
     with style():
-        figure.draw_without_rendering()  # laid out once, for both
-        figure.set_layout_engine("none")
         box = figure.get_tightbbox().padded(0.12)
+        _fix_labels(figure)
         figure.savefig(folder / f"{stem}.png", dpi=150, bbox_inches=box)
         figure.savefig(folder / f"{stem}.svg", metadata={"Date": None}, bbox_inches=box)
+
+
+def _fix_labels(figure: Figure) -> None:
+    """Let the labels of the axes stay where they came to stand; each drawing would measure all ticks for them again."""
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            place = axis.label.get_transform().transform(axis.label.get_position())
+            axis.set_label_coords(*axes.transAxes.inverted().transform(place))

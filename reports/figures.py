@@ -6,57 +6,75 @@ no figure is made from missing data. Panels stand for models; lines for what dif
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports import canvas, measures
-from reports.distributions import layer_dist, num_dist
-from reports.maps import break_even
-from reports.measures import Height, height, kinds_of_lines, of_kind
-from reports.recovery_figures import frontier_figure, ladder, recovery
+from reports import canvas, curves, frontier_figure, maps, measures, recovery_figures, speedups
+from reports.curves import ABOUT_ASIDE, dense_levels, floors
+from reports.distributions import layer_dist, num_dist, of_model
+from reports.drawn import Drawn
+from reports.measures import Height, kinds_of_lines, of_kind
 from reports.run import Run
-from reports.series import DENSE_FORMATS, NOT_PRUNED, Line, models, references
+from reports.series import Line, models
+from reports.sources import behind
 from reports.words import MEBI, slugs
 from sparsity.record import Record
 
-Level = tuple[str, str, float]
-"""(model, label, value) of a horizontal line."""
-FLOOR, BEST, CHANCE = "exact floor", "best possible", "chance (0.5)"
-LEVEL_LOOKS: dict[str, dict[str, Any]] = {
-    FLOOR: {"color": canvas.INK, "linestyle": ":", "linewidth": 1.3},
-    BEST: {"color": canvas.INK, "linestyle": ":", "linewidth": 1.3},
-    CHANCE: {"color": "#777777", "linestyle": "-.", "linewidth": 1.0},
-}
 MACHINE_KEYS = ("gpu", "cpu", "device", "dtype", "simd", "threads", "system", "python", "torch", "transformers")
 """What of a fingerprint the footers name, where it is there; the page shows all of it."""
+Entry = tuple[str, Figure | None, Sequence[Record]]
+"""The stem of the file names, the figure, and the records whose numbers it shows."""
 
 
-def draw(run: Run) -> dict[str, Figure]:
-    """All figures that the run has data for, by the stem of their file names."""
+def draw(run: Run) -> dict[str, Drawn]:
+    """All figures that the run has data for, by the stem of their file names, with the cells behind each."""
     records = run.drawn
-    names = models(records)
-    footer = provenance(run, names)
-    found: dict[str, Figure | None] = {}
+    footer = provenance(run, models(records))
     with canvas.style():
-        files = slugs(names)
-        for model in names:
-            found[f"{files[model]}-num-dist"] = num_dist(model, records, provenance(run, [model]))
-            found[f"{files[model]}-layer-dist"] = layer_dist(model, records, provenance(run, [model]))
-        found["frontier"] = frontier_figure(records, footer)
-        found["recovery"] = recovery(records, footer)
-        found["ladder"] = ladder(records, footer)
-        found["required-memory"] = required_memory(records, footer)
-        found["required-time"] = required_time(records, footer)
-        found["break-even"] = break_even(records, footer)
-        found["perplexity"] = perplexity(records, footer)
-        found["text-classification-accuracy"] = text_classification_accuracy(
-            records, provenance(run, names, "accuracy")
-        )
-    return {stem: figure for stem, figure in found.items() if figure is not None}
+        entries = [
+            ("frontier", frontier_figure.frontier_figure(records, footer), frontier_figure.on_frontier(records)),
+            *_of_the_study(run, records, footer),
+            *_ours(records, footer),
+        ]
+    return {
+        stem: Drawn(figure, tuple(dict.fromkeys(str(record.cell) for record in used)))
+        for stem, figure, used in entries
+        if figure is not None
+    }
+
+
+def _of_the_study(run: Run, records: Sequence[Record], footer: str) -> list[Entry]:
+    """Those that the original study drew too: distributions, memory, time and quality against sparsity."""
+    names = models(records)
+    files = slugs(names)
+    entries: list[Entry] = []
+    for name in names:
+        own, used = provenance(run, [name]), of_model(name, records)
+        entries.append((f"{files[name]}-num-dist", num_dist(name, records, own), used))
+        entries.append((f"{files[name]}-layer-dist", layer_dist(name, records, own), used[:1]))
+    accuracies = behind(records, "quality", measures.accuracy, "accuracy")
+    heads = provenance(run, names, "accuracy")
+    return [
+        *entries,
+        ("required-memory", required_memory(records, footer), behind(records, "memory", measures.held_bytes)),
+        ("required-time", required_time(records, footer), behind(records, "latency", measures.seconds)),
+        ("perplexity", perplexity(records, footer), behind(records, "quality", measures.perplexity, "mean_nll")),
+        ("text-classification-accuracy", text_classification_accuracy(records, heads), accuracies),
+    ]
+
+
+def _ours(records: Sequence[Record], footer: str) -> list[Entry]:
+    """Those that go beyond it: formats, limits, workloads, recoveries and compositions."""
+    formats, limits = speedups.on_one_mask(records), speedups.against_limits(records)
+    return [
+        ("formats-on-one-mask", speedups.formats_on_one_mask(records, footer), formats),
+        ("speedup-against-limits", speedups.speedup_against_limits(records, footer), limits),
+        ("break-even", maps.break_even(records, footer), maps.on_map(records)),
+        ("speed-map", maps.speed_map(records, footer), maps.on_speed_map(records)),
+        ("recovery", recovery_figures.recovery(records, footer), recovery_figures.recovered(records)),
+        ("ladder", recovery_figures.ladder(records, footer), recovery_figures.on_ladders(records)),
+    ]
 
 
 def provenance(run: Run, names: Sequence[str], metric: str = "mean_nll") -> str:
@@ -90,9 +108,13 @@ def required_memory(records: Sequence[Record], footer: str = "") -> Figure | Non
         held = measures.held_bytes(record)
         return held and Height(held.value / MEBI, held.low / MEBI, held.high / MEBI)
 
-    levels = _dense_levels(found, mebi, dense)
-    drawn = _curves(kinds_of_lines(found, "memory"), levels, mebi, ("Required memory", "weights + forward peak (MiB)"))
-    return _from_zero(drawn, footer, "Exact counts; weights resident plus the peak of one warm forward pass.")
+    levels = dense_levels(found, mebi, dense)
+    drawn = curves.curves(
+        kinds_of_lines(found, "memory"), levels, mebi, ("Required memory", "weights + forward peak (MiB)")
+    )
+    return _from_zero(
+        drawn, footer, f"Exact counts; weights resident plus the peak of one warm forward pass. {ABOUT_ASIDE}"
+    )
 
 
 def required_time(records: Sequence[Record], footer: str = "") -> Figure | None:
@@ -109,31 +131,31 @@ def required_time(records: Sequence[Record], footer: str = "") -> Figure | None:
         beside = record.latency.dense_seconds if record.latency else None
         return None if beside is None else beside * factor
 
-    levels = _dense_levels(found, scaled, dense)
+    levels = dense_levels(found, scaled, dense)
     labels = ("Required time", f"time per forward pass ({unit})")
     lines = kinds_of_lines(found, "latency")
     doubtful = sum(1 for r in found if r.latency and r.latency.verdict == "inconclusive")
     notes = "Points: the ratio to the unpruned model, timed in turns, times that model's median over the whole run; "
-    notes += f"bars: 95 % interval of the ratio{_seeds_note(lines)}."
+    notes += f"bars: 95 % interval of the ratio{_seeds_note(lines)}. {ABOUT_ASIDE}"
     if doubtful:
         notes += f" {doubtful} of {len(found)} verdicts are inconclusive: there a difference may be chance."
-    return _from_zero(_curves(lines, levels, scaled, labels), footer, notes)
+    return _from_zero(curves.curves(lines, levels, scaled, labels), footer, notes)
 
 
 def perplexity(records: Sequence[Record], footer: str = "") -> Figure | None:
     """Perplexity against sparsity; a panel and an axis per model, since the models' perplexities differ in kind."""
     found = of_kind(records, "quality", "mean_nll")
-    levels = _dense_levels(found, measures.perplexity)
-    levels += _floors(found, FLOOR, measures.perplexity_floor)
+    levels = dense_levels(found, measures.perplexity)
+    levels += floors(found, curves.FLOOR, measures.perplexity_floor)
     labels = ("Perplexity (a different quantity in each panel)", "perplexity (log)")
     lines = kinds_of_lines(found, "quality", "mean_nll")
-    drawn = _curves(lines, levels, measures.perplexity, labels, geometric=True)
+    drawn = curves.curves(lines, levels, measures.perplexity, labels, geometric=True)
     if drawn is None:
         return None
     for axes in drawn.axes:
         canvas.log_axis(axes)
     hidden = sum(1 for record in found if measures.perplexity(record) is None)
-    notes = f"Bars: 95 % interval, 1.96 standard errors in nats{_seeds_note(lines)}."
+    notes = f"Bars: 95 % interval, 1.96 standard errors in nats{_seeds_note(lines)}. {ABOUT_ASIDE}"
     canvas.finish(drawn, footer, notes + (f" {hidden} perplexities too large to draw." if hidden else ""))
     return drawn
 
@@ -141,85 +163,18 @@ def perplexity(records: Sequence[Record], footer: str = "") -> Figure | None:
 def text_classification_accuracy(records: Sequence[Record], footer: str = "") -> Figure | None:
     """Accuracy against sparsity, with chance and, where known, the best that is possible."""
     found = of_kind(records, "quality", "accuracy")
-    levels = _dense_levels(found, measures.accuracy)
-    levels += _floors(found, BEST, lambda r: r.quality.floor if r.quality else None)
-    levels += [(model, CHANCE, 0.5) for model in models(found)]
+    levels = dense_levels(found, measures.accuracy)
+    levels += floors(found, curves.BEST, lambda r: r.quality.floor if r.quality else None)
+    levels += [(model, curves.CHANCE, 0.5) for model in models(found)]
     lines = kinds_of_lines(found, "quality", "accuracy")
-    drawn = _curves(lines, levels, measures.accuracy, ("Text classification accuracy", "accuracy (fraction)"))
+    drawn = curves.curves(lines, levels, measures.accuracy, ("Text classification accuracy", "accuracy (fraction)"))
     if drawn is None:
         return None
     lowest = min(axes.get_ylim()[0] for axes in drawn.axes)
     for axes in drawn.axes:
         axes.set_ylim(max(-0.02, min(lowest, 0.42)), 1.02)
-    canvas.finish(drawn, footer, f"Bars: 95 % interval, 1.96 standard errors{_seeds_note(lines)}.")
+    canvas.finish(drawn, footer, f"Bars: 95 % interval, 1.96 standard errors{_seeds_note(lines)}. {ABOUT_ASIDE}")
     return drawn
-
-
-def _curves(
-    lines: Sequence[Line],
-    levels: Sequence[Level],
-    of: Callable[[Record], Height | None],
-    labels: tuple[str, str],
-    geometric: bool = False,
-) -> Figure | None:
-    """Panels with lines and levels; `labels` are the title and the y axis. None without a point to draw."""
-    names = list(dict.fromkeys(line.model for line in lines if any(height(p, of) for p in line.points)))
-    if not names:
-        return None
-    figure, panels = canvas.panels(names, *labels)
-    order = list(dict.fromkeys(line.label for line in lines))
-    for line in lines:
-        points = [(p.sparsity, h) for p in line.points if (h := height(p, of, geometric)) is not None]
-        if points:
-            _draw_line(panels[line.model], canvas.text(line.label), points, order.index(line.label))
-    _draw_levels(panels, levels)
-    for name, axes in panels.items():
-        canvas.sparsity_axis(axes, [p.sparsity for line in lines if line.model == name for p in line.points])
-    return figure
-
-
-def _draw_line(axes: Axes, label: str, points: Sequence[tuple[float, Height]], index: int) -> None:
-    bars = [[max(0.0, h.value - h.low) for _, h in points], [max(0.0, h.high - h.value) for _, h in points]]
-    axes.errorbar(
-        [sparsity for sparsity, _ in points],
-        [h.value for _, h in points],
-        yerr=bars if any(map(any, bars)) else None,
-        label=label,
-        linewidth=1.5,
-        markersize=4.5,
-        elinewidth=0.9,
-        capsize=2.0,
-        **canvas.line_look(index),
-    )
-
-
-def _draw_levels(panels: dict[str, Axes], levels: Sequence[Level]) -> None:
-    order = list(dict.fromkeys(label for _, label, _ in levels if label.startswith(NOT_PRUNED)))
-    for model, label, value in levels:
-        if model in panels:
-            look = canvas.reference_look(order.index(label)) if label in order else LEVEL_LOOKS[label]
-            panels[model].axhline(value, label=canvas.text(label), **look)
-
-
-def _dense_levels(
-    records: Sequence[Record],
-    of: Callable[[Record], Height | None],
-    beside: Callable[[Record], float | None] = lambda _: None,
-) -> list[Level]:
-    """The height of each dense control; without one, the median of the dense side that records carry themselves."""
-    drawn = [(ref, own.value) for ref in references(records) if (own := of(ref.record)) is not None]
-    levels = [(ref.model, ref.label, value) for ref, value in drawn]
-    dense = {ref.model for ref, _ in drawn if ref.record.cell.format in DENSE_FORMATS}
-    for model in models(records):
-        sides = [side for r in records if r.cell.model == model and (side := beside(r)) is not None]
-        if sides and model not in dense:
-            levels.append((model, NOT_PRUNED, statistics.median(sides)))
-    return levels
-
-
-def _floors(records: Sequence[Record], label: str, value: Callable[[Record], float | None]) -> list[Level]:
-    found = [(r.cell.model, label, level) for r in records if (level := value(r)) is not None]
-    return list(dict.fromkeys(found))
 
 
 def _seeds_note(lines: Sequence[Line]) -> str:

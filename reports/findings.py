@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from reports.measures import kinds_of_lines, ratio_of_memory, ratio_of_time
 from reports.measures import verdict as joint_verdict
 from reports.series import Line, models
-from reports.words import escape, fraction, number
+from reports.words import fraction, number
 from sparsity.record import Record
 
 KEPT, INCONCLUSIVE = "kept", "inconclusive"
@@ -16,7 +16,7 @@ Found = tuple[float, float]
 
 
 def sentences(records: Sequence[Record]) -> list[str]:
-    """Markdown sentences: per model time and memory by format, then the largest sparsity that kept quality."""
+    """Per model time and memory by format, then the largest sparsity that kept quality."""
     found: list[str] = []
     for model in models(records):
         found += _costs(model, records)
@@ -33,7 +33,7 @@ def _costs(model: str, records: Sequence[Record]) -> list[str]:
         if times and set(verdicts) == {INCONCLUSIVE}:
             found.append(f"{_head(line)}: whether a forward pass got faster or slower could not be told.")
         elif times:
-            said = escape(joint_verdict(verdicts))
+            said = joint_verdict(verdicts)
             found.append(f"{_head(line)}: a forward pass takes {_range(times)} the unpruned time (verdicts: {said}).")
     for line in _of(model, kinds_of_lines(records, "memory")):
         sizes = _ratios(line, lambda record: ratio_of_memory(record, records))
@@ -51,10 +51,10 @@ def _kept(model: str, records: Sequence[Record], metric: str, what: str) -> list
         return []
     kept = [(sparsity, line) for line, sparsity, said in judged if said == {KEPT}]
     if not kept:
-        return [f"**{escape(model)}**, {what}: `kept` at no sparsity that was measured."]
+        return [f"{model}, {what}: kept at no sparsity that was measured."]
     largest = max(sparsity for sparsity, _ in kept)
-    by = ", ".join(escape(line.label) for sparsity, line in kept if sparsity == largest)
-    return [f"**{escape(model)}**, {what}: the largest sparsity with the verdict `kept` is {fraction(largest)} ({by})."]
+    by = ", ".join(line.label for sparsity, line in kept if sparsity == largest)
+    return [f"{model}, {what}: the largest sparsity with the verdict 'kept' is {fraction(largest)} ({by})."]
 
 
 def _verdicts(records: Sequence[Record]) -> set[str]:
@@ -75,7 +75,7 @@ def _ratios(line: Line, ratio: Callable[[Record], float | None]) -> list[Found]:
 
 
 def _head(line: Line) -> str:
-    return f"**{escape(line.model)}**, {escape(line.label)}"
+    return f"{line.model}, {line.label}"
 
 
 def _range(found: Sequence[Found]) -> str:

@@ -114,6 +114,22 @@ def steady_seconds(record: Record, records: Iterable[Record]) -> Height | None:
     return Height(base / latency.speedup, base / latency.high, base / latency.low)
 
 
+def speedup(record: Record) -> Height | None:
+    """Times faster than the unpruned model, timed in turns with it, and its 95 % interval."""
+    latency = record.latency
+    if latency is None or not (latency.speedup and latency.low and latency.high):
+        return None
+    return Height(latency.speedup, latency.low, latency.high)
+
+
+def roofline_speedup(record: Record) -> float | None:
+    """Times faster were a pass to take no longer than its operations and bytes do at the machine's best."""
+    latency = record.latency
+    if latency is None or not latency.speedup or not latency.efficiency:
+        return None
+    return latency.speedup / latency.efficiency
+
+
 def held_bytes(record: Record) -> Height | None:
     """Bytes of weights and forward peak; exact, so without a bar."""
     if record.memory is None:

@@ -1,28 +1,29 @@
-"""The report itself: one Markdown page of what was run, what it found, tables and figures.
+"""What stands in the report, and in which order: the answer, what was found, tables, figures, what was run.
 
-Only what the files say stands on it; each section whose data is missing is left out or says so. Every
-string from outside is escaped.
+Only what the files say stands in it; each part whose data is missing is left out or says so. All of it is plain
+text: `markdown` and `html` write it down.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from reports import break_even, recovery, study, tables
+from reports.document import Document, Part, Picture, Table
 from reports.findings import sentences
 from reports.measures import kinds_of_lines, ratio_of_time, total_bytes
 from reports.run import Run
 from reports.series import NOT_PRUNED, Line, models
-from reports.tables import markdown
-from reports.words import MISSING, escape, fraction, mebibytes, number
+from reports.words import MISSING, fraction, mebibytes, number
 from sparsity.record import Model, Record
 
+TITLE = "What pruning bought here"
 DEMONSTRATION = (
-    "**Demonstration.** Models marked so are tiny and were trained on generated text. They show that the "
+    "Demonstration. Models marked so are tiny and were trained on generated text. They show that the "
     "measurements work and what a curve looks like; where their quality breaks says nothing about full-size models."
 )
-
+NOTHING_FOUND = "Nothing that compares a pruned model with the unpruned one was measured."
 ABOUT_PEAK = "Peak: of a warm forward pass, beyond what was resident before it."
 ABOUT_QUALITY = (
     "In brackets the 95 % interval; differences from the unpruned model with their paired standard error. Where "
@@ -32,21 +33,26 @@ ABOUT_PERPLEXITY = "Differences are in mean NLL. The perplexities of the models 
 ABOUT_COST = "Seconds: median over seeds. Extra memory: beyond the model, the largest over seeds."
 
 
-def page(run: Run, figures: Mapping[str, str]) -> str:
-    """The Markdown text; `figures` gives a description for each stem whose PNG and SVG stand beside the page."""
+def page(run: Run, pictures: Iterable[Picture] = ()) -> Document:
+    """The report of a run with these pictures."""
+    demonstrated = any(model is not None and model.demonstration for _, model in _models(run))
     parts = [
-        "# What pruning bought here",
-        *recovery.answer(run.drawn),
-        *_what_was_run(run),
-        *_findings(run.drawn),
-        *_all_tables(run),
-        *_pictures(figures),
-        *_beside_the_study(run),
+        _findings(run.drawn),
+        _pictures(tuple(pictures)),
+        _tables(run.drawn),
+        _beside_the_study(run),
+        _not_measured(run),
+        _what_was_run(run),
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return Document(
+        title=TITLE,
+        answer=recovery.answer(run.drawn),
+        caveats=(DEMONSTRATION,) if demonstrated else (),
+        parts=tuple(part for part in parts if part is not None),
+    )
 
 
-def _what_was_run(run: Run) -> list[str]:
+def _what_was_run(run: Run) -> Part:
     facts = [
         ("files", ", ".join(Path(path).name for path in run.paths)),
         ("profile", run.profile),
@@ -57,93 +63,95 @@ def _what_was_run(run: Run) -> list[str]:
         ("noise floor", None if run.noise_floor is None else f"{run.noise_floor:.1%}"),
         *run.fingerprint.items(),
     ]
-    rows = [[escape(key), escape(value)] for key, value in facts if value is not None]
-    names = models(run.drawn) or sorted(run.models)
-    about = [run.models.get(name) for name in names]
-    model_rows = [_model_row(name, model) for name, model in zip(names, about, strict=True)]
+    rows = tuple((key, str(value)) for key, value in facts if value is not None)
+    about = Table(("model", "class", "source", "label"), tuple(_model_row(*each) for each in _models(run)), 4)
     repeated = f"{len(run.repeated)} tests measured a cell that stood in the file before; the first is shown."
-    return [
-        "## What was run",
-        DEMONSTRATION if any(m is not None and m.demonstration for m in about) else "",
-        markdown(["", ""], rows, text_columns=2),
-        markdown(["model", "class", "source", "label"], model_rows, text_columns=4),
-        f"**The run was stopped**: {run.not_run} tests were not run." if run.not_run else "",
-        repeated if run.repeated else "",
-    ]
+    return Part(
+        "What was run",
+        table=Table(("", ""), rows, text_columns=2),
+        notes=(repeated,) if run.repeated else (),
+        parts=(Part("Models", table=about),) if about else (),
+    )
 
 
-def _model_row(name: str, model: Model | None) -> list[str]:
+def _models(run: Run) -> list[tuple[str, Model | None]]:
+    return [(name, run.models.get(name)) for name in models(run.drawn) or sorted(run.models)]
+
+
+def _model_row(name: str, model: Model | None) -> tuple[str, ...]:
     if model is None:
-        return [escape(name), MISSING, MISSING, MISSING]
-    classes = [model.class_name, model.classifier]
-    return [
-        escape(name),
-        ", ".join(escape(name) for name in dict.fromkeys(classes) if name),
-        escape(model.source),
-        "demonstration" if model.demonstration else MISSING,
-    ]
+        return name, MISSING, MISSING, MISSING
+    classes = dict.fromkeys(each for each in (model.class_name, model.classifier) if each)
+    return name, ", ".join(classes), model.source, "demonstration" if model.demonstration else MISSING
 
 
-def _findings(records: Sequence[Record]) -> list[str]:
-    found = "\n".join(f"- {sentence}" for sentence in sentences(records))
-    return ["## What it found", found or "Nothing that compares a pruned model with the unpruned one was measured."]
+def _findings(records: Sequence[Record]) -> Part:
+    found = tuple(sentences(records))
+    return Part("What it found", points=found, paragraphs=() if found else (NOTHING_FOUND,))
 
 
-def _all_tables(run: Run) -> list[str]:
-    records = run.drawn
-    sections = [
+def _tables(records: Sequence[Record]) -> Part:
+    found = [
         ("Memory and time", tables.memory_and_time(records), _about_time(records)),
-        ("Break-even sparsity", break_even.table(records), break_even.ABOUT),
-        ("Memory, part by part (MiB)", tables.memory_parts(records), ABOUT_PEAK),
-        ("Perplexity", tables.perplexity(records), f"{ABOUT_QUALITY} {ABOUT_PERPLEXITY}"),
-        ("Text classification accuracy", tables.accuracy(records), ABOUT_QUALITY),
-        ("Recovery", recovery.recovered(records), recovery.ABOUT_RECOVERY),
-        ("Ladder", recovery.ladder(records), recovery.ABOUT_LADDER),
-        ("Cost of holding masks", recovery.training(records), recovery.ABOUT_TRAINING),
-        ("Pruning cost", tables.pruning_cost(records), ABOUT_COST),
-        ("Failed or not measured", tables.not_measured(run.missing), ""),
+        ("Break-even sparsity", break_even.table(records), (break_even.ABOUT,)),
+        ("Memory, part by part (MiB)", tables.memory_parts(records), (ABOUT_PEAK,)),
+        ("Perplexity", tables.perplexity(records), (ABOUT_QUALITY, ABOUT_PERPLEXITY)),
+        ("Text classification accuracy", tables.accuracy(records), (ABOUT_QUALITY,)),
+        ("Recovery", recovery.recovered(records), (recovery.ABOUT_RECOVERY,)),
+        ("Ladder", recovery.ladder(records), (recovery.ABOUT_LADDER,)),
+        ("Cost of holding masks", recovery.training(records), (recovery.ABOUT_TRAINING,)),
+        ("Pruning cost", tables.pruning_cost(records), (ABOUT_COST,)),
     ]
-    parts = [part for title, table, note in sections if table for part in (f"### {title}", table, note)]
-    return ["## Tables", *(parts or ["No table: nothing was measured for one."])]
+    parts = tuple(Part(title, table=table, notes=notes) for title, table, notes in found if table)
+    return Part("Tables", paragraphs=() if parts else ("No table: nothing was measured for one.",), parts=parts)
 
 
-def _about_time(records: Sequence[Record]) -> str:
+def _about_time(records: Sequence[Record]) -> tuple[str, ...]:
     units = "MiB (2^20 bytes): weights resident plus forward peak. Seconds: median of a forward pass."
     ratios = "Ratios to the unpruned model: memory / time, above 1 is larger or slower, with the verdict on time."
-    return f"{units} {ratios} {tables.limits(records)} {tables.inconclusive(records)}".strip()
+    return tuple(filter(None, (units, ratios, tables.limits(records), tables.inconclusive(records))))
 
 
-def _beside_the_study(run: Run) -> list[str]:
+def _pictures(pictures: tuple[Picture, ...]) -> Part:
+    none = () if pictures else ("No figure: nothing was measured for one.",)
+    return Part("Figures", paragraphs=none, pictures=pictures)
+
+
+def _not_measured(run: Run) -> Part | None:
+    table = tables.not_measured(run.missing)
+    stopped = (f"The run was stopped: {run.not_run} tests were not run.",) if run.not_run else ()
+    return Part("Failed or not measured", paragraphs=stopped, table=table) if stopped or table else None
+
+
+def _beside_the_study(run: Run) -> Part | None:
     """The study's numbers beside ours, one table per model of ours that has a counterpart and was measured."""
-    parts: list[str] = []
+    parts: list[Part] = []
     for name in models(run.drawn):
         model = run.models.get(name)
         published = study.counterpart(name, model.class_name if model else None)
-        if published is not None:
-            parts += _comparison(name, published, run.drawn)
-    if not parts:
-        return []
-    return ["## Beside the original study", f"Source: {escape(study.SOURCE)}. {study.CAVEAT}", *parts]
+        if published is not None and (ours := _ours(name, run.drawn)):
+            parts.append(_comparison(name, published, ours, run.drawn))
+    source = f"Source: {study.SOURCE}. {study.CAVEAT}"
+    return Part("Beside the original study", paragraphs=(source,), parts=tuple(parts)) if parts else None
 
 
-def _comparison(name: str, published: str, records: Sequence[Record]) -> list[str]:
-    ours = _ours(name, records)
-    if not ours:
-        return []
+def _comparison(
+    name: str, published: str, ours: dict[str, dict[float, list[Record]]], records: Sequence[Record]
+) -> Part:
     dense = study.TABLE[published][0.0]
     headers = ["sparsity", "study MB / s", "study time ratio"]
-    headers += [f"ours {escape(label)}: {what}" for label in ours for what in ("MiB / s", "ratio")]
+    headers += [f"ours {label}: {what}" for label in ours for what in ("MiB / s", "ratio")]
     rows = []
     for sparsity, cell in study.TABLE[published].items():
         row = [fraction(sparsity) if sparsity else NOT_PRUNED, f"{cell.megabytes} / {cell.seconds:g}"]
         row.append(number(cell.seconds / dense.seconds))
         for points in ours.values():
             row += _our_cells(points.get(sparsity, []), records)
-        rows.append(row)
+        rows.append(tuple(row))
     used = {r.cell.workload for points in ours.values() for found in points.values() for r in found} - {None}
-    workloads = ", ".join(escape(workload) for workload in sorted(map(str, used))) or "a workload that is not recorded"
+    workloads = ", ".join(sorted(map(str, used))) or "a workload that is not recorded"
     note = f"Ours ran at {workloads} (batch size x sequence length), the study at {study.WORKLOAD}."
-    return [f"### {escape(name)} beside the study's {published}", markdown(headers, rows), note]
+    return Part(f"{name} beside the study's {published}", table=Table(tuple(headers), tuple(rows)), notes=(note,))
 
 
 def _ours(name: str, records: Sequence[Record]) -> dict[str, dict[float, list[Record]]]:
@@ -169,8 +177,3 @@ def _our_cells(records: Sequence[Record], every: Sequence[Record]) -> list[str]:
     time = timed.latency.pruned_seconds if timed is not None and timed.latency else None
     ratio = ratio_of_time(timed, every) if timed is not None else None
     return [f"{mebibytes(size)} / {number(time, 4)}", number(ratio)]
-
-
-def _pictures(figures: Mapping[str, str]) -> list[str]:
-    shown = [f"![{escape(about)}]({stem}.png)\n\n[{stem} as SVG]({stem}.svg)" for stem, about in figures.items()]
-    return ["## Figures", *(shown or ["No figure: nothing was measured for one."])]

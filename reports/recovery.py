@@ -1,8 +1,8 @@
-"""What a reader wants to know first, what recoveries won back, and compositions step by step; as Markdown.
+"""What a reader wants to know first, what recoveries won back, and compositions step by step.
 
 The answers and the frontier are those of `sparsity.answers` and `sparsity.frontier`. A ladder is a composition: each
 step is pruned from what the step before it left, which is what its cell calls `after`. Whatever lacks its data is
-left out; every outside string is escaped.
+left out.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from reports.tables import markdown
-from reports.words import MISSING, escape, number, signed
+from reports.document import Part, Table
+from reports.words import MISSING, number
 from sparsity import answers
 from sparsity.frontier import Cost, Loss, candidates, costs, losses, unpruned
 from sparsity.judging import UNITS
@@ -39,57 +39,56 @@ ABOUT_TRAINING = "A training step that holds masks beside the same step without,
 METRICS = {"mean_nll": "perplexity", "accuracy": "accuracy"}
 
 
-def answer(records: Sequence[Record]) -> list[str]:
-    """The section at the top: the sentences and the frontier; empty where there is neither."""
+def answer(records: Sequence[Record]) -> Part | None:
+    """The part at the top: the sentences and the frontier; None where there is neither."""
     found = candidates(records)
-    told = "\n".join(f"- {escape(each)}" for each in answers.sentences(found))
-    rows = [[escape(cell) for cell in row] for row in answers.unbeaten(found)]
-    parts = [told, markdown(answers.HEADERS, rows, text_columns=3), ABOUT_FRONTIER]
-    return ["## The answer", *parts] if told or rows else []
+    told = tuple(answers.sentences(found))
+    table = Table(answers.HEADERS, tuple(map(tuple, answers.unbeaten(found))), text_columns=3)
+    return Part("The answer", points=told, table=table, notes=(ABOUT_FRONTIER,)) if told or table else None
 
 
-def recovered(records: Iterable[Record]) -> str:
+def recovered(records: Iterable[Record]) -> Table:
     """A row for each recovered cell, as they were measured."""
     headers = ["model", "pruned by", "recovery", "metric", "unpruned", "one-shot", "recovered", "control"]
     headers += ["difference", "verdict", "steps", "seconds", "seeds (differences)"]
-    return markdown(headers, [row for record in records if (row := _recovered_row(record))], text_columns=4)
+    return Table(tuple(headers), tuple(row for record in records if (row := _recovered_row(record))), text_columns=4)
 
 
-def _recovered_row(record: Record) -> list[str]:
+def _recovered_row(record: Record) -> tuple[str, ...]:
     found, judged, cell = record.recovered, record.quality, record.cell
     if found is None or judged is None:
-        return []
+        return ()
     metric, factor = judged.metric, UNITS[judged.metric]
     values = (judged.dense_value, found.one_shot, statistics.fmean(found.values), found.control)
     places = 2 if metric == "accuracy" else 4
-    singles = (f"{seed} ({signed(factor * delta)})" for seed, delta in zip(found.seeds, found.deltas, strict=True))
-    return [
-        escape(cell.model),
-        escape(pruned_by(cell)),
-        escape(answers.recovered_by(cell.recovery) or MISSING),
+    singles = (f"{seed} ({factor * delta:+.{places}f})" for seed, delta in zip(found.seeds, found.deltas, strict=True))
+    return (
+        cell.model,
+        pruned_by(cell),
+        answers.recovered_by(cell.recovery) or MISSING,
         METRICS[metric],
         *(_shown(metric, value) for value in values),
         f"{factor * found.delta:+.{places}f} ± {factor * found.delta_stderr:.{places}f}",
-        escape(found.verdict),
+        found.verdict,
         MISSING if found.steps is None else str(found.steps),
         number(found.seconds),
         ", ".join(singles),
-    ]
+    )
 
 
-def training(records: Iterable[Record]) -> str:
+def training(records: Iterable[Record]) -> Table:
     """What it costs to hold masks while training, a row for each model."""
-    rows = [
-        [
-            escape(record.cell.model),
+    rows = tuple(
+        (
+            record.cell.model,
             f"{each.ratio:.3f} ({each.low:.3f} to {each.high:.3f})",
             number(each.held_seconds),
             number(each.free_seconds),
-        ]
+        )
         for record in records
         if (each := record.training) is not None
-    ]
-    return markdown(["model", "ratio (95 %)", "s with masks", "s without"], rows)
+    )
+    return Table(("model", "ratio (95 %)", "s with masks", "s without"), rows)
 
 
 def pruned_by(cell: Cell) -> str:
@@ -169,19 +168,19 @@ def _steps(cell: Cell, workload: str | None, paid: Iterable[Cost], lost: Iterabl
     return found
 
 
-def ladder(records: Sequence[Record]) -> str:
+def ladder(records: Sequence[Record]) -> Table:
     """A row for each step of each composition."""
     headers = ["model", "step", "format", "workload", "faster [95 %]", "time", "weights", "points", "nats"]
     rows = []
     for steps in ladders(records):
         for i, each in enumerate(steps):
-            kind = [escape(each.cost.cell.format or MISSING), escape(each.cost.cell.workload or MISSING)]
-            time = [escape(answers.times(each.cost)), escape(each.cost.verdict or MISSING)]
+            kind = [each.cost.cell.format or MISSING, each.cost.cell.workload or MISSING]
+            time = [answers.times(each.cost), each.cost.verdict or MISSING]
             held = MISSING if each.cost.smaller is None else answers.size(each.cost).removeprefix("weights ")
             lost = [_loss(each, metric) for metric in ("accuracy", "mean_nll")]
             what = f"{i + 1}. {step_name(steps, i)}"
-            rows.append([escape(each.cell.model), escape(what), *kind, *time, held, *lost])
-    return markdown(headers, rows, text_columns=4)
+            rows.append((each.cell.model, what, *kind, *time, held, *lost))
+    return Table(tuple(headers), tuple(rows), text_columns=4)
 
 
 def step_name(steps: Sequence[Step], place: int) -> str:
@@ -194,4 +193,4 @@ def step_name(steps: Sequence[Step], place: int) -> str:
 
 def _loss(step: Step, metric: str) -> str:
     found = next((loss for loss in step.losses if loss.metric == metric), None)
-    return MISSING if found is None else escape(answers.difference(found))
+    return MISSING if found is None else answers.difference(found)

@@ -117,7 +117,7 @@ def _without(cell: Cell, *axes: str) -> Cell:
 
 
 def _varies(axis: str, records: Iterable[Record]) -> bool:
-    return len({getattr(_without(record.cell), axis) for record in records}) > 1
+    return len({getattr(record.cell.plain, axis) for record in records}) > 1
 
 
 def _label(cell: Cell, axes: Iterable[str]) -> str:

@@ -1,7 +1,7 @@
-"""The tables of the report, as Markdown.
+"""The tables of the report.
 
-Rows are lines and sparsities, columns are models. What was not measured is a dash, never 0; every outside
-string is escaped. Each function gives an empty string when it has no row.
+Rows are lines and sparsities, columns are models. What was not measured is a dash, never 0. Each function gives a
+table without rows when it has none.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 
-from tabulate import tabulate
-
 from reports import measures
+from reports.document import Table
 from reports.measures import height, kinds_of_lines, of_kind, ratio_of_memory, ratio_of_time, total_bytes
 from reports.run import NotMeasured
 from reports.series import DENSE_FORMATS, Line, Point, is_control, models, references
-from reports.words import MISSING, escape, fraction, mebibytes, number, signed
+from reports.words import MISSING, fraction, mebibytes, number, signed
 from sparsity.record import Quality, Record
 
 SECTIONS = ("latency", "memory", "quality")
@@ -29,16 +28,7 @@ Column = tuple[str, Callable[[Point], str]]
 """(heading, what to write for a point)."""
 
 
-def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
-    """A pipe table; the first `text_columns` are set left, the rest right. Cells are escaped already."""
-    if not rows:
-        return ""
-    align = ["left" if i < text_columns else "right" for i in range(len(headers))]
-    table: str = tabulate(rows, headers, tablefmt="pipe", colalign=align, disable_numparse=True)
-    return table
-
-
-def memory_and_time(records: Sequence[Record]) -> str:
+def memory_and_time(records: Sequence[Record]) -> Table:
     """The study's table: MiB and seconds per model, with each one's ratio to dense and the verdict on time."""
     found = of_kind(records, "latency") + of_kind(records, "memory")
     both = kinds_of_lines(records, "latency") + kinds_of_lines(records, "memory")
@@ -57,7 +47,7 @@ def _operations(point: Point) -> str:
     return f"{MISSING if share is None else f'{share:.2f}'} / {MISSING if reached is None else f'{reached:.0%}'}"
 
 
-def memory_parts(records: Sequence[Record]) -> str:
+def memory_parts(records: Sequence[Record]) -> Table:
     """Weights resident, peak of a forward pass beyond them, and size on disk, apart; MiB."""
 
     def part(name: str) -> Callable[[Point], str]:
@@ -68,7 +58,7 @@ def memory_parts(records: Sequence[Record]) -> str:
     return _by_model(kinds_of_lines(records, "memory"), _controls(found), columns, "format")
 
 
-def perplexity(records: Sequence[Record]) -> str:
+def perplexity(records: Sequence[Record]) -> Table:
     """Perplexity with its 95 % interval, and what was lost in nats, paired."""
     columns = [
         ("perplexity", lambda point: _spread(height(point, measures.perplexity, geometric=True))),
@@ -78,7 +68,7 @@ def perplexity(records: Sequence[Record]) -> str:
     return _quality(records, "mean_nll", columns)
 
 
-def accuracy(records: Sequence[Record]) -> str:
+def accuracy(records: Sequence[Record]) -> Table:
     """Accuracy with its 95 % interval, and its difference from dense in points, paired."""
     columns = [
         ("accuracy", lambda point: _spread(height(point, measures.accuracy))),
@@ -88,7 +78,7 @@ def accuracy(records: Sequence[Record]) -> str:
     return _quality(records, "accuracy", columns)
 
 
-def pruning_cost(records: Sequence[Record]) -> str:
+def pruning_cost(records: Sequence[Record]) -> Table:
     """What pruning itself took, beside it torch's own, the calibration passes alone, and one copy of the weights."""
     groups: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
@@ -100,10 +90,10 @@ def pruning_cost(records: Sequence[Record]) -> str:
     headers += ["torch s", "torch extra MiB", "calibration alone s", "copy s"]
     order = {name: place for place, name in enumerate(models(records))}
     keys = sorted(groups, key=lambda key: (order[str(key[0])], str(key[1:4]), key[4] or 0.0, str(key[5:])))
-    return markdown(headers, [_cost_row(groups[key]) for key in keys], text_columns=2)
+    return Table(tuple(headers), tuple(_cost_row(groups[key]) for key in keys), text_columns=2)
 
 
-def not_measured(missing: Iterable[NotMeasured]) -> str:
+def not_measured(missing: Iterable[NotMeasured]) -> Table:
     """What left no number, cells with the same reason together."""
     groups: dict[tuple[str, str], list[str]] = {}
     for item in missing:
@@ -111,9 +101,8 @@ def not_measured(missing: Iterable[NotMeasured]) -> str:
     rows = []
     for (outcome, reason), cells in groups.items():
         more = f"; and {len(cells) - NAMED} more" if len(cells) > NAMED else ""
-        named = "; ".join(escape(cell) for cell in cells[:NAMED])
-        rows.append([escape(outcome), escape(reason), str(len(cells)), named + more])
-    return markdown(["outcome", "reason", "cells", "which"], rows, text_columns=4)
+        rows.append((outcome, reason, str(len(cells)), "; ".join(cells[:NAMED]) + more))
+    return Table(("outcome", "reason", "cells", "which"), tuple(rows), text_columns=4)
 
 
 def limits(records: Sequence[Record]) -> str:
@@ -129,30 +118,28 @@ def limits(records: Sequence[Record]) -> str:
         )
     found = {(r.cell.model, r.cell.workload): r.latency.ceiling for r in timed if r.latency and r.latency.ceiling}
     if found:
-        each = (
-            f"{escape(f'{model} {workload}')} {number(ceiling)} times" for (model, workload), ceiling in found.items()
-        )
+        each = (f"{model} {workload} {number(ceiling)} times" for (model, workload), ceiling in found.items())
         parts.append(f"With every prunable layer free a forward pass would be faster by: {', '.join(each)}.")
     return " ".join(parts)
 
 
 def inconclusive(records: Sequence[Record]) -> str:
-    """The sentence that stands below the times where a verdict is `inconclusive`."""
+    """The sentence that stands below the times where a verdict is inconclusive."""
     found = of_kind(records, "latency")
     doubtful = [r.latency for r in found if r.latency and r.latency.verdict == "inconclusive"]
     if not doubtful:
         return ""
     noisy = sum(each.withheld for each in doubtful)
     why = f" {noisy} of them because the machine was too noisy." if noisy else ""
-    return f"{len(doubtful)} of {len(found)} latency verdicts are `inconclusive`: faster or slower is not shown.{why}"
+    return f"{len(doubtful)} of {len(found)} latency verdicts are inconclusive: faster or slower is not shown.{why}"
 
 
-def _quality(records: Sequence[Record], metric: str, columns: Sequence[Column]) -> str:
+def _quality(records: Sequence[Record], metric: str, columns: Sequence[Column]) -> Table:
     found = of_kind(records, "quality", metric)
     return _by_model(kinds_of_lines(records, "quality", metric), _controls(found), columns, "pruned by")
 
 
-def _by_model(lines: Sequence[Line], controls: Sequence[Line], columns: Sequence[Column], first: str) -> str:
+def _by_model(lines: Sequence[Line], controls: Sequence[Line], columns: Sequence[Column], first: str) -> Table:
     """Rows are (line, sparsity), dense controls first; under each model stand all `columns`."""
     points: dict[Row, dict[str, list[Record]]] = {}
     for line in [*controls, *map(_own_points, lines)]:
@@ -164,13 +151,13 @@ def _by_model(lines: Sequence[Line], controls: Sequence[Line], columns: Sequence
     rows = []
     for label, sparsity in sorted(points, key=lambda row: (order.index(row[0]), row[1])):
         found = points[label, sparsity]
-        row = [escape(label), fraction(sparsity)]
+        row = [label, fraction(sparsity)]
         for name in names:
             at = Point(sparsity, tuple(found.get(name, ())))
             row += [write(at) if at.records else MISSING for _, write in columns]
-        rows.append(row)
-    headers = [first, "sparsity", *(f"{escape(name)} {heading}" for name in names for heading, _ in columns)]
-    return markdown(headers, rows)
+        rows.append(tuple(row))
+    headers = (first, "sparsity", *(f"{name} {heading}" for name in names for heading, _ in columns))
+    return Table(headers, tuple(rows))
 
 
 def _own_points(line: Line) -> Line:
@@ -198,7 +185,7 @@ def _ratios(point: Point, records: Sequence[Record]) -> str:
     time = _mean(ratio_of_time(r, records) for r in point.records)
     said = measures.verdict(r.latency.verdict for r in point.records if r.latency)
     noise = all(is_control(r.cell) and r.cell.format in DENSE_FORMATS for r in point.records)
-    return f"{number(held)} / {number(time)}" + (f" {escape(said)}" if said and not noise else "")
+    return f"{number(held)} / {number(time)}" + (f" {said}" if said and not noise else "")
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -226,14 +213,14 @@ def _difference(point: Point, factor: float) -> str:
 
 def _quality_verdict(point: Point) -> str:
     said = measures.verdict(quality.verdict for quality in _qualities(point))
-    return escape(said) if said else MISSING
+    return said or MISSING
 
 
 def _qualities(point: Point) -> list[Quality]:
     return [record.quality for record in point.records if record.quality is not None]
 
 
-def _cost_row(group: Sequence[Record]) -> list[str]:
+def _cost_row(group: Sequence[Record]) -> tuple[str, ...]:
     """One row: medians over seeds for time, the largest for memory; the sparsities are those of the first."""
     cell, all_pruned = group[0].cell, [record.pruned for record in group if record.pruned is not None]
     first = all_pruned[0]
@@ -250,9 +237,9 @@ def _cost_row(group: Sequence[Record]) -> list[str]:
     def largest(name: str) -> str:
         return mebibytes(max(known(name), default=None))
 
-    return [
-        escape(cell.model),
-        escape(by),
+    return (
+        cell.model,
+        by,
         fraction(cell.sparsity),
         number(first.prunable_sparsity, 4),
         number(first.total_sparsity, 4),
@@ -262,4 +249,4 @@ def _cost_row(group: Sequence[Record]) -> list[str]:
         largest("torch_extra_bytes"),
         median("forward_seconds"),
         median("copy_seconds"),
-    ]
+    )

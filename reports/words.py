@@ -1,7 +1,8 @@
 """How numbers and outside strings are written: digits, units, escapes, file names. Standard library only.
 
 Model ids, reasons and fingerprints come from outside, so nothing of theirs may become markup:
-`escape` for Markdown and HTML, `slugs` for file names. What is missing is written as a dash, never 0.
+`escape` for Markdown, `slugs` for file names; HTML is escaped by its template engine. What is missing is written as
+a dash, never 0.
 """
 
 from __future__ import annotations
@@ -16,9 +17,13 @@ _MARKUP = re.compile(r"([\\`*_\[\]|~$])")
 
 def escape(text: object) -> str:
     """The text as one line of Markdown that shows exactly its characters, also inside a table cell."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _MARKUP.sub(r"\\\1", line)
+    shown = line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MARKUP.sub(r"\\\1", shown)
+
+
+def line(text: object) -> str:
+    """The text on one line, without characters that are not printed."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
 
 
 def number(value: float | None, digits: int = 3) -> str:

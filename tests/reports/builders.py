@@ -272,3 +272,41 @@ def trained_control(model: str = "bert", recovery: str = "finetune:200", metric:
     found = recovered(model, recovery=recovery, metric=metric, delta=0.0)
     cell = dataclasses.replace(found.cell, method="none", pattern=None, scope=None, sparsity=0.0)
     return dataclasses.replace(found, cell=cell, recovered=None)
+
+
+EVIL = '<script>alert(1)</script>`x`|y\n\n# t [l](http://e) "><img src=x onerror=alert(2)> {{ 7 * 7 }} $x_1$ &amp;'
+"""What no string from outside may become."""
+
+
+def hostile_json() -> dict[str, Any]:
+    """A run whose every string from outside is `EVIL`."""
+    cost = dataclasses.replace(cost_cell("bert", 0.9, "packed"), model=EVIL, method=EVIL, format=EVIL, workload=EVIL)
+    found = [
+        dataclasses.replace(latency(verdict="inconclusive", reason=EVIL), cell=cost),
+        dataclasses.replace(memory(), cell=cost),
+    ]
+    for delta in (-0.003, -0.1):
+        record = recovered(sparsity=0.8 + abs(delta), delta=delta)
+        cell = dataclasses.replace(record.cell, model=EVIL, method=EVIL, recovery=EVIL, after=EVIL)
+        found.append(dataclasses.replace(record, cell=cell))
+    measured = weights()
+    found.append(dataclasses.replace(measured, cell=Cell(EVIL)))
+    missing = {"cell": {"model": EVIL}, "test": EVIL, "outcome": "skipped", "reason": EVIL}
+    models = {EVIL: {"class_name": EVIL, "source": EVIL, "demonstration": True, "classifier": EVIL}}
+    named = [(EVIL, record) for record in found]
+    return run_json(named, fingerprint={EVIL: EVIL}, profile=EVIL, models=models, not_measured=[missing])
+
+
+def many_json() -> dict[str, Any]:
+    """A run of 540 ways to run a model, each with its time and memory, a third of them with their quality."""
+    found: list[Record] = []
+    for model in MODELS:
+        for method in ("l1", "random"):
+            found += [nll(model, method, "layer", s) for s in SPARSITIES]
+            for fmt in ("dense", "masked", "packed", "csr", "bsr", "compact"):
+                for workload in ("1x64", "8x64", "32x128"):
+                    for s in SPARSITIES:
+                        cell = dataclasses.replace(cost_cell(model, s, fmt), method=method, workload=workload)
+                        found.append(dataclasses.replace(latency(model, s, fmt), cell=cell))
+                        found.append(dataclasses.replace(memory(model, s, fmt), cell=cell))
+    return run_json([(f"benchmarks/test_many.py::test_it[{i}]", record) for i, record in enumerate(found)])

@@ -9,18 +9,22 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
 
 from reports import canvas, figures
-from reports.distributions import layer_dist, model_counts, near_zero, num_dist
+from reports.distributions import layer_dist
 from reports.read import read
-from sparsity.record import Cell, Record
+from sparsity.record import Record
 from tests.reports import builders
+from tests.reports.test_break_even import timed
 
 RECORDS = [record for _, record in builders.all_records()]
 SPARSITIES = [0.0, *builders.SPARSITIES]
@@ -185,69 +189,10 @@ def test_no_figure_without_data(draw: Draw) -> None:
     assert draw(control, "") is None, "a control alone is no curve"
 
 
-def test_no_distribution_without_counts() -> None:
-    assert num_dist("bert", [builders.latency()]) is None
-    assert layer_dist("bert", [builders.weights("gpt2")]) is None
-
-
 def test_failed_records_are_not_drawn(tmp_path: Path) -> None:
     failed = [(name, dataclasses.replace(record, outcome="failed")) for name, record in builders.all_records()]
     run = read([builders.write(tmp_path / "r.json", builders.run_json(failed))])
     assert figures.draw(run) == {}
-
-
-def test_num_dist_shows_every_count_and_the_share_near_zero() -> None:
-    record = builders.weights(layers=3)
-    assert record.weights is not None
-    figure = num_dist("bert", [record], "footer")
-    assert figure is not None
-    (stairs,) = figure.axes[0].patches[:1]
-    counts, edges, _ = stairs.get_data()  # type: ignore[attr-defined]  # a StepPatch; the stub knows patches only
-    assert list(counts) == model_counts(record.weights)
-    assert list(edges) == record.weights.edges
-    assert figure.axes[0].get_yscale() == "log"
-    low, high, share = near_zero(record.weights)
-    assert f"{share:.1%} of the values lie between" in figure.get_suptitle()
-    largest = max(layer.maximum for layer in record.weights.layers)
-    assert low <= -0.01 * largest < 0.01 * largest <= high
-
-
-def test_bins_of_different_width_are_drawn_as_densities() -> None:
-    record = builders.weights(layers=1, bins=4)
-    assert record.weights is not None
-    uneven = dataclasses.replace(record.weights, edges=[-2.0, -1.0, 0.0, 1.0, 3.0])
-    figure = num_dist("bert", [dataclasses.replace(record, weights=uneven)])
-    assert figure is not None
-    counts, _, _ = figure.axes[0].patches[0].get_data()  # type: ignore[attr-defined]  # a StepPatch, as above
-    assert counts[3] == model_counts(uneven)[3] / 2
-    assert "per unit" in figure.axes[0].get_ylabel()
-
-
-@pytest.mark.parametrize("layers", [1, 24, 200])
-def test_layer_dist_has_one_row_per_layer_and_room_for_its_names(layers: int) -> None:
-    record = builders.weights(layers=layers, bins=41)
-    figure = layer_dist("bert", [record])
-    assert figure is not None
-    assert record.weights is not None
-    axes = figure.axes[0]
-    mesh = axes.collections[0].get_array()
-    assert mesh is not None
-    assert np.ma.filled(mesh, 0).shape == (layers + 1, 41)
-    assert np.allclose(mesh.max(axis=1), 1.0), "every layer is relative to its own peak"
-    labels = axes.get_yticklabels()
-    assert figure.get_figheight() <= 16
-    assert figure.get_figheight() * 72 / len(labels) >= 7, "a name of 6 points needs 7"
-    assert labels[0].get_text() == record.weights.layers[0].name
-    assert axes.get_ylim() == (layers + 1, 0)
-
-
-def test_the_unpruned_weights_stand_first() -> None:
-    dense = builders.weights(layers=2)
-    cut = dataclasses.replace(dense, cell=Cell("bert", "l1", "unstructured", "layer", 0.5))
-    figure = num_dist("bert", [cut, dense])
-    assert figure is not None
-    labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["not pruned", "l1 · unstructured · layer · 0.5"]
 
 
 def test_the_sparsity_axis_keeps_high_sparsities_apart() -> None:
@@ -276,16 +221,85 @@ def test_every_figure_says_what_and_where(tmp_path: Path) -> None:
     run = read([builders.write(tmp_path / "r.json", builders.run_json())])
     drawn = figures.draw(run)
     per_model = [f"{model}-{kind}" for model in builders.MODELS for kind in ("num-dist", "layer-dist")]
-    shared = ["frontier", "required-memory", "required-time", "perplexity", "text-classification-accuracy"]
-    assert list(drawn) == per_model + shared
-    for stem, figure in drawn.items():
+    shared = ["required-memory", "required-time", "perplexity", "text-classification-accuracy"]
+    assert list(drawn) == ["frontier", *per_model, *shared, "formats-on-one-mask", "speedup-against-limits"]
+    for stem, each in drawn.items():
+        figure = each.figure
         below = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
         assert figure.get_suptitle()
         assert all(axes.get_ylabel() for axes in figure.axes[:1])
         assert all(axes.get_xlabel() for axes in figure.axes if axes.get_title())
         assert "AMD EPYC 7763" in below, stem
         assert "BertForMaskedLM, embedded, demonstration model" in below or not stem.startswith("bert")
-    assert "bart: " in " ".join(text.get_text() for text in drawn["perplexity"].texts)
+    assert "bart: " in " ".join(text.get_text() for text in drawn["perplexity"].figure.texts)
+
+
+def test_every_figure_names_the_cells_behind_it(tmp_path: Path) -> None:
+    run = read([builders.write(tmp_path / "r.json", builders.run_json())])
+    cells = {stem: each.cells for stem, each in figures.draw(run).items()}
+    order = list(dict.fromkeys(str(record.cell) for record in run.drawn))
+    for stem, own in cells.items():
+        assert own, stem
+        assert list(own) == sorted(own, key=order.index), "in the order of the run, each once"
+    assert cells["bert-num-dist"] == ("bert",)
+    costs = [str(builders.cost_cell(model, s, fmt)) for model in builders.MODELS for s, fmt in _formats()]
+    assert cells["required-time"] == cells["required-memory"] == cells["speedup-against-limits"] == tuple(costs)
+    judged = [str(r.cell) for r in run.drawn if r.quality and r.quality.metric == "mean_nll"]
+    assert cells["perplexity"] == tuple(judged)
+    assert set(cells["frontier"]) > {*costs, str(builders.nll("bert", "l1", "layer", 0.5).cell)}
+    assert str(builders.pruned("bert", "l1", "layer", 0.5).cell) not in cells["frontier"]
+
+
+def _formats() -> list[tuple[float, str]]:
+    dense = [(s, "dense") for s in (0.0, *builders.SPARSITIES)]
+    return [*dense, *((s, "masked") for s in builders.SPARSITIES)]
+
+
+@pytest.mark.parametrize("name", ["whole", "hostile"])
+def test_no_letter_is_cut(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [record for _, record in builders.all_records() if record.cell.model == "bert"]
+    records += [timed(s, 0.4 / (1 - s), workload, "csr") for s in (0.5, 0.9) for workload in ("1x16", "8x64")]
+    records += [builders.recovered(sparsity=s) for s in (0.8, 0.9)]
+    if name == "hostile":
+        long = "m" * 70 + "/$\\frac{1}$\n\u4e2d<b>"
+        records = [dataclasses.replace(r, cell=dataclasses.replace(r.cell, model=long)) for r in records]
+    named = [(str(i), record) for i, record in enumerate(records)]
+    drawn = figures.draw(read([builders.write(tmp_path / "r.json", builders.run_json(named))]))
+    assert len(drawn) == 12
+    shown: list[Text] = []
+    monkeypatch.setattr(Text, "draw", lambda text, _: shown.append(text))
+    for stem, each in drawn.items():
+        shown.clear()
+        canvas.save(each.figure, tmp_path, stem)
+        outer = each.figure.get_tightbbox().padded(0.12)
+        assert len(shown) > 10
+        for text in shown:
+            box = text.get_window_extent().transformed(each.figure.dpi_scale_trans.inverted())
+            inside = (outer.x0 <= box.x0, box.x1 <= outer.x1, outer.y0 <= box.y0, box.y1 <= outer.y1)
+            assert all(inside), f"{stem}: {text.get_text()!r}"
+
+
+def test_lines_stand_beside_each_other_with_their_data_in_place() -> None:
+    figure = figures.required_time(RECORDS)
+    assert figure is not None
+    axes = _panel(figure)
+    lines = [each[0] for each in axes.containers]
+    places = [line.get_transform().transform((0.5, 5.0))[0] for line in lines]
+    assert places[1] - places[0] == pytest.approx(canvas.APART / 72 * figure.dpi)
+    assert sum(places) / 2 == pytest.approx(axes.transData.transform((0.5, 5.0))[0])
+    assert canvas.asides(1) == [0.0]
+    assert canvas.asides(30)[-1] - canvas.asides(30)[0] == pytest.approx(canvas.ASIDE)
+
+
+def test_a_figure_is_laid_out_once_and_drawn_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    layouts, drawings = Mock(wraps=ConstrainedLayoutEngine.execute), Mock(wraps=Figure.draw)
+    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda *given: layouts(*given))
+    monkeypatch.setattr(Figure, "draw", lambda *given: drawings(*given))
+    figure = figures.required_time(RECORDS)
+    assert figure is not None
+    canvas.save(figure, tmp_path, "once")
+    assert layouts.call_count == 1
+    assert drawings.call_count == 2, "as PNG and as SVG, and not once more to measure"
 
 
 def test_names_from_outside_are_drawn_literally(tmp_path: Path) -> None:
@@ -293,9 +307,11 @@ def test_names_from_outside_are_drawn_literally(tmp_path: Path) -> None:
     record = builders.latency()
     record = dataclasses.replace(record, cell=dataclasses.replace(record.cell, model=name))
     run = read([builders.write(tmp_path / "r.json", builders.run_json([("t", record)]))])
-    ((stem, figure),) = figures.draw(run).items()
-    canvas.save(figure, tmp_path, stem)
-    assert (tmp_path / "required-time.png").stat().st_size > 10_000
+    drawn = figures.draw(run)
+    assert list(drawn) == ["required-time", "speedup-against-limits"]
+    for stem, each in drawn.items():
+        canvas.save(each.figure, tmp_path, stem)
+        assert (tmp_path / f"{stem}.png").stat().st_size > 10_000
 
 
 def test_svg_is_the_same_twice(tmp_path: Path) -> None:

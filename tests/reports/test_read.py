@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,6 @@ import pytest
 
 from reports.read import read
 from sparsity.errors import ResultNotReadable
-from sparsity.record import KEY
 from tests.reports import builders
 
 
@@ -44,19 +41,6 @@ def test_what_the_machine_did_at_best_is_told_of_each_run(tmp_path: Path) -> Non
         == "1 GFLOP/s in float32; reads 1 MiB at 2 GB/s; 3 GFLOP/s in float32; reads 1 MiB at 2 GB/s"
     )
     assert _read(tmp_path, builders.run_json()).roofline is None
-
-
-@pytest.mark.parametrize("key", ["profile", "fingerprint", "models", "not_measured"])
-def test_a_run_part_that_lacks_a_key_is_refused_by_its_name(tmp_path: Path, key: str) -> None:
-    with pytest.raises(ResultNotReadable, match=f"sparsity: '{key}' is missing"):
-        _read(tmp_path, builders.run_json(**{key: None}))
-
-
-def test_a_file_without_a_run_part_is_refused(tmp_path: Path) -> None:
-    data = builders.run_json()
-    del data[KEY]
-    with pytest.raises(ResultNotReadable, match="no 'sparsity' part"):
-        _read(tmp_path, data)
 
 
 def test_failed_records_are_readable_but_not_drawn(tmp_path: Path) -> None:
@@ -139,80 +123,3 @@ def test_a_model_is_the_same_where_one_run_did_not_meet_its_classifier(tmp_path:
         else:
             with pytest.raises(ResultNotReadable, match="differ in model 'bert'"):
                 _read(tmp_path, *others)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", "not a JSON file"),
-        ("[1, 2]", "pytest-benchmark did not write this file"),
-        ("{}", "pytest-benchmark did not write this file"),
-        ('{"benchmarks": [NaN], "machine_info": {}}', "NaN is not a number that JSON knows"),
-        ('{"benchmarks": [-Infinity], "machine_info": {}}', "-Infinity is not a number"),
-        ('{"benchmarks": [1e999], "machine_info": {}}', "1e999 is too large"),
-        ('{"benchmarks": [' + "9" * 400 + '], "machine_info": {}}', "is too large"),
-        ('{"benchmarks": [7], "machine_info": {}}', r"benchmarks\[0\] is a int"),
-        ('{"benchmarks": [], "machine_info": {}}', "no sparsity records"),
-        ("[" * 100_000, "nested too deeply|not a JSON file"),
-    ],
-)
-def test_files_of_another_kind_are_refused(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "bad.json"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(ResultNotReadable, match=message) as caught:
-        read([path])
-    assert str(path) in str(caught.value)
-
-
-def test_bytes_that_are_not_text_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "bad.json"
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ResultNotReadable, match="not a JSON file"):
-        read([path])
-
-
-def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ResultNotReadable, match=r"nowhere\.json: no such file"):
-        read([tmp_path / "nowhere.json"])
-    with pytest.raises(ResultNotReadable, match="cannot be read"):
-        read([tmp_path])
-
-
-def test_other_schemas_are_refused(tmp_path: Path) -> None:
-    data = builders.run_json([("t", builders.latency())])
-    newer = copy.deepcopy(data)
-    newer[KEY]["schema"] = 2
-    with pytest.raises(ResultNotReadable, match="schema 2, but this version reads schema 1"):
-        _read(tmp_path, newer)
-    newer = copy.deepcopy(data)
-    newer["benchmarks"][0]["extra_info"][KEY]["schema"] = 2
-    with pytest.raises(ResultNotReadable, match="t: schema 2"):
-        _read(tmp_path, newer)
-
-
-def _with_weights(**changes: Any) -> dict[str, Any]:
-    data = json.loads(json.dumps(builders.run_json([("w", builders.weights(layers=1, bins=5))])))
-    weights = data["benchmarks"][0]["extra_info"][KEY]["weights"]
-    weights["layers"][0].update({k: v for k, v in changes.items() if k == "counts"})
-    weights.update({k: v for k, v in changes.items() if k == "edges"})
-    assert isinstance(data, dict)
-    return data
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"counts": [1, 2]}, "2 counts for 5 bins"),
-        ({"counts": [1, 1, 1, 1, -1]}, "or a negative one"),
-        ({"edges": [0.0, 1.0, 1.0, 2.0, 3.0, 4.0]}, "do not ascend"),
-    ],
-)
-def test_bins_must_fit_their_counts(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
-    assert _read(tmp_path, _with_weights()).records
-    with pytest.raises(ResultNotReadable, match=message):
-        _read(tmp_path, _with_weights(**changes))
-
-
-def test_a_run_part_of_another_shape_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ResultNotReadable, match=r"sparsity\.profile: expected str, got int"):
-        _read(tmp_path, builders.run_json([("t", builders.latency())], profile=3))

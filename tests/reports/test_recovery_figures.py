@@ -1,4 +1,4 @@
-"""That the figures of recoveries, of the frontier and of ladders show the records, and nothing without them."""
+"""That the figures of recoveries and of ladders show the records, and nothing without them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports import canvas
-from reports.recovery_figures import frontier_figure, ladder, recovery
+from reports.recovery_figures import ladder, on_ladders, recovered, recovery
 from sparsity.record import Record
 from tests.reports import builders
-from tests.reports.test_recovery import FIRST, LADDER, judged, packed
+from tests.reports.test_recovery import FIRST, LADDER, judged
 
 
 def panel(figure: Figure | None, title: str) -> Axes:
@@ -70,19 +70,6 @@ def test_what_was_not_recovered_is_left_out_and_methods_are_named_where_they_dif
     ]
 
 
-def test_the_frontier_joins_what_leads_and_draws_the_margin() -> None:
-    small = [*packed(FIRST, 1.5, 9.0, "auto")]
-    records = [*packed(FIRST, 2.0, 2.0), *small, *packed(FIRST, 0.5, 1.5, "dense"), judged(FIRST, -0.004)]
-    axes = panel(frontier_figure(records, "f"), "gpt2 · 8x64 · accuracy")
-    assert curve(axes, "not beaten")[0] == [2.0, 1.0]
-    assert curve(axes, "not beaten")[1] == pytest.approx([0.4, 0.0])
-    drawn = {str(line.get_label()): line for line in axes.get_lines()}
-    assert list(drawn["not beaten, for its weights"].get_xdata()) == [1.5]  # type: ignore[arg-type]  # numbers
-    assert list(drawn["beaten"].get_xdata()) == [0.5]  # type: ignore[arg-type]  # numbers
-    assert list(drawn["margin"].get_ydata()) == [1.0, 1.0]  # type: ignore[arg-type]  # numbers
-    assert [text.get_text() for text in axes.texts] == ["ziplm 0.5 packed", "not pruned"]
-
-
 def test_a_ladder_rises_step_by_step() -> None:
     axes = panel(ladder(LADDER, "f"), "1 · gpt2")
     drawn = {str(line.get_label()): list(line.get_ydata()) for line in axes.get_lines()}  # type: ignore[arg-type]  # numbers
@@ -103,13 +90,21 @@ def test_a_ladder_rises_step_by_step() -> None:
 )
 def test_nothing_is_drawn_without_data(records: list[Record]) -> None:
     assert recovery(records) is None
-    assert frontier_figure(records) is None
+    assert recovered(records) == on_ladders(records) == []
     assert ladder(records) is None
+
+
+def test_the_records_behind_are_those_drawn() -> None:
+    one_shot, other = builders.accuracy("bert", "l1", "layer", 0.5), builders.accuracy("bert", "random", "layer", 0.5)
+    won = builders.recovered()
+    assert recovered([one_shot, other, builders.latency(), won]) == [one_shot, won]
+    shown = on_ladders([*LADDER, other])
+    assert shown == [*LADDER[:2], *LADDER[4:]], "of a step the fastest format is drawn, and not the dense one"
 
 
 def test_all_of_them_can_be_saved(tmp_path: Path) -> None:
     records = [*LADDER, builders.recovered()]
-    for stem, draw in (("recovery", recovery), ("frontier", frontier_figure), ("ladder", ladder)):
+    for stem, draw in (("recovery", recovery), ("ladder", ladder)):
         with canvas.style():
             figure = draw(records, "f")
         assert figure is not None
