@@ -75,8 +75,8 @@ def _figures(run: Run, folder: Path) -> tuple[list[Picture], dict[str, str]]:
     pictures, drawings = [], {}
     for stem, drawn in figures.draw(run).items():
         about = canvas.description(drawn.figure)
-        canvas.save(drawn.figure, folder, stem)
-        drawings[stem] = svg.inline(drawn.figure, stem, about)
+        box = canvas.save(drawn.figure, folder, stem)
+        drawings[stem] = svg.inline(drawn.figure, stem, about, box)
         pictures.append(Picture(stem, about, _provenance(run, stem, drawn.cells), drawn.cells))
     return pictures, drawings
 

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
-from matplotlib.transforms import ScaledTranslation
+from matplotlib.transforms import Bbox, ScaledTranslation
 
 from reports.words import fraction
 
@@ -56,6 +56,8 @@ SPARSITY = "sparsity (fraction of weights, or of groups)"
 Point = tuple[float, float, float, float]
 """(sparsity, value, low, high) of a curve."""
 PANELS_PER_ROW = 3
+PADDING = 0.12
+"""Inches around what is drawn."""
 LEAST_WIDTH = 5.6
 """Inches."""
 APART, ASIDE = 2.0, 9.0
@@ -253,13 +255,17 @@ def description(figure: Figure) -> str:
     return f"{about}; {axes.get_ylabel()} over {axes.get_xlabel()}{panel}".replace(r"\$", "$")
 
 
-def save(figure: Figure, folder: Path, stem: str) -> None:
-    """Write `<stem>.png` (150 dpi) and `<stem>.svg`, the same bytes for the same figure; raises `OSError`."""
+def save(figure: Figure, folder: Path, stem: str) -> Bbox:
+    """Write `<stem>.png` (150 dpi) and `<stem>.svg`, the same bytes for the same figure; raises `OSError`.
+
+    Gives the box that was written, in inches.
+    """
     with style():
-        box = figure.get_tightbbox().padded(0.12)
+        box = figure.get_tightbbox().padded(PADDING)
         _fix_labels(figure)
         figure.savefig(folder / f"{stem}.png", dpi=150, bbox_inches=box)
         figure.savefig(folder / f"{stem}.svg", metadata={"Date": None}, bbox_inches=box)
+    return box
 
 
 def _fix_labels(figure: Figure) -> None:

@@ -15,11 +15,10 @@ from xml.etree import ElementTree  # it reads only what matplotlib has just writ
 import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from reports import canvas
 
-PADDING = 0.12
-"""Inches around what is drawn, as in the files beside the page."""
 DROPPED = ("metadata", "style")
 """Elements: what matplotlib says of itself, and rules that would hold for the whole page."""
 HALO = "halo"
@@ -31,11 +30,14 @@ _NAME = re.compile(r"(?:^|url\()#([\w.-]+)")
 """What refers to an id."""
 
 
-def inline(figure: Figure, stem: str, description: str) -> str:
-    """The `<svg>` element; `stem` is unique on the page, `description` is for those who cannot see the figure."""
+def inline(figure: Figure, stem: str, description: str, box: Bbox | None = None) -> str:
+    """The `<svg>` element; `stem` is unique on the page, `description` is for those who cannot see the figure.
+
+    `box`: in inches, what of the figure is shown; None: all that is drawn, measured anew.
+    """
     text = io.StringIO()
     with canvas.style(), matplotlib.rc_context({"svg.fonttype": "none"}):
-        box = figure.get_tightbbox().padded(PADDING)
+        box = box or figure.get_tightbbox().padded(canvas.PADDING)
         with _letters(figure):
             figure.savefig(text, format="svg", metadata={"Date": None}, bbox_inches=box)
     root = ElementTree.fromstring(text.getvalue())  # noqa: S314  # our own

@@ -22,6 +22,9 @@ from dataclasses import dataclass, replace
 from sparsity.judging import CONFIDENCE, MARGINS, UNITS, verdict
 from sparsity.record import Cell, Latency, Memory, Quality, Record, Recovered
 
+CHOICE = ("model", "method", "pattern", "scope", "sparsity", "after", "task", "seed")
+"""Axes that say which weights are gone."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -232,8 +235,7 @@ def _dense(paid: Iterable[Cost], lost: Iterable[Loss]) -> list[Candidate]:
 
 def _stands_for(cost: Cell, loss: Cell) -> bool:
     """Whether costs of one cell are those of another, whose quality was measured."""
-    open_axes: dict[str, None] = dict.fromkeys(("format", "workload", "dtype", "recovery"))
-    same = replace(cost, **open_axes) == replace(loss, **open_axes)  # type: ignore[arg-type]  # each of these may be None
+    same = all(getattr(cost, axis) == getattr(loss, axis) for axis in CHOICE)
     anywhere = loss.format in (None, "dense")  # every format gives the same outputs
     dtype = None in (cost.dtype, loss.dtype) or cost.dtype == loss.dtype
     return same and dtype and (anywhere or cost.format == loss.format) and cost.recovery in (None, loss.recovery)

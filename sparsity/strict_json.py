@@ -7,6 +7,7 @@ for; on the way in a field that is missing or of another type, by its path.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -56,7 +57,7 @@ def section(kind: type[Section], data: Any, where: str) -> Section:
     """A dataclass out of a JSON object, every field checked; fields that are not known are passed over."""
     if not isinstance(data, Mapping):
         raise ResultNotReadable(f"{where}: expected an object, got {type(data).__name__}")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     values = {}
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]  # kind is one of the dataclasses above
         if field.name in data:
@@ -67,6 +68,12 @@ def section(kind: type[Section], data: Any, where: str) -> Section:
         return kind(**values)
     except ValueError as error:  # a value that the class itself refuses
         raise ResultNotReadable(f"{where}: {error}") from None
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    """The types of a dataclass's fields; resolved once, since files hold hundreds of each."""
+    return typing.get_type_hints(kind)
 
 
 def _checked(hint: Any, value: Any, where: str) -> Any:
