@@ -33,7 +33,7 @@ ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "reports" / "published"
 RUNS = {
     "cpu-study": ("cpu-study-bert-base.json", "cpu-study-gpt2.json", "cpu-study-bart-base.json"),
-    "embedded": ("embedded.json",),
+    "embedded": ("torch-2.13.json",),
     "break-even": ("break-even.json",),
     "frontier": ("frontier-bert-gpt2.json", "frontier-bart.json", "frontier-costs.json"),
     "compositions": ("compositions.json",),

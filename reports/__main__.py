@@ -77,6 +77,7 @@ def _figures(run: Run, folder: Path) -> tuple[list[Picture], dict[str, str]]:
         about = canvas.description(drawn.figure)
         box = canvas.save(drawn.figure, folder, stem)
         drawings[stem] = svg.inline(drawn.figure, stem, about, box)
+        (folder / f"{stem}.svg").write_text(svg.alone(drawings[stem]), encoding="utf-8")
         pictures.append(Picture(stem, about, _provenance(run, stem, drawn.cells), drawn.cells))
     return pictures, drawings
 

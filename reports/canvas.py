@@ -256,15 +256,11 @@ def description(figure: Figure) -> str:
 
 
 def save(figure: Figure, folder: Path, stem: str) -> Bbox:
-    """Write `<stem>.png` (150 dpi) and `<stem>.svg`, the same bytes for the same figure; raises `OSError`.
-
-    Gives the box that was written, in inches.
-    """
+    """Write `<stem>.png` (150 dpi); gives the box that was written, in inches. Raises `OSError`."""
     with style():
         box = figure.get_tightbbox().padded(PADDING)
         _fix_labels(figure)
         figure.savefig(folder / f"{stem}.png", dpi=150, bbox_inches=box)
-        figure.savefig(folder / f"{stem}.svg", metadata={"Date": None}, bbox_inches=box)
     return box
 
 

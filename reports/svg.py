@@ -1,4 +1,4 @@
-"""A figure as SVG for the inside of an HTML page: small, with real text, and no name that another figure has.
+"""A figure as SVG, for the inside of an HTML page and as a file: small, with real text, and no name that another figure has.
 
 matplotlib escapes what it writes, and what it wrote is parsed and written again, so no string becomes markup here.
 Lays nothing out, and leaves the figure as it was.
@@ -23,6 +23,12 @@ DROPPED = ("metadata", "style")
 """Elements: what matplotlib says of itself, and rules that would hold for the whole page."""
 HALO = "halo"
 """The class of letters that stand over lines; the page's style sheet draws a rim around them."""
+RULES = (
+    "svg *{stroke-linejoin:round;stroke-linecap:butt}text{font-family:'DejaVu Sans',Verdana,sans-serif}"
+    ".halo text{paint-order:stroke;stroke:#fff;stroke-width:2px}"
+)
+"""What the style sheet of the page says of drawings, for a file of its own."""
+NAMESPACE = "http://www.w3.org/2000/svg"
 _FAMILY = re.compile(r"font-family: [^;]*;? ?")
 _SHORT_FAMILY = re.compile(r"(font: [^;]*?px) [^;]*")
 _LONG_NUMBER = re.compile(r"(\d\.\d\d)\d+")
@@ -48,6 +54,17 @@ def inline(figure: Figure, stem: str, description: str, box: Bbox | None = None)
     root.set("aria-label", description)
     root.set("style", f"--natural: {root.attrib.pop('width')}")  # the page decides how wide it is shown
     del root.attrib["height"]
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def alone(inside: str) -> str:
+    """The element as the text of an SVG file, as wide as it was drawn."""
+    root = ElementTree.fromstring(inside)  # noqa: S314  # our own
+    root.set("xmlns", NAMESPACE)
+    root.set("width", root.attrib.pop("style").removeprefix("--natural: "))
+    rules = ElementTree.Element("style")
+    rules.text = RULES
+    root.insert(0, rules)
     return ElementTree.tostring(root, encoding="unicode")
 
 

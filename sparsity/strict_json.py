@@ -57,7 +57,7 @@ def section(kind: type[Section], data: Any, where: str) -> Section:
     """A dataclass out of a JSON object, every field checked; fields that are not known are passed over."""
     if not isinstance(data, Mapping):
         raise ResultNotReadable(f"{where}: expected an object, got {type(data).__name__}")
-    hints = _hints(kind)
+    hints = _hints(typing.cast(type, kind))
     values = {}
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]  # kind is one of the dataclasses above
         if field.name in data:

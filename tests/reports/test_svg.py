@@ -27,13 +27,23 @@ def _parsed(text: str) -> ElementTree.Element:
 
 def test_text_is_text_and_nothing_says_what_drew_it(tmp_path: Path) -> None:
     figure = _figure()
-    canvas.save(figure, tmp_path, "a")
+    figure.savefig(tmp_path / "a.svg")
     text = svg.inline(figure, "a", 'about "it" <b>')
     assert len(text) < 0.5 * (tmp_path / "a.svg").stat().st_size
     assert "bert" in [element.text for element in _parsed(text).iter("text")]
     assert not re.search(r"https?:|xmlns|<\?|<!|<metadata|<style|DejaVu", text)
     assert _parsed(text).attrib["aria-label"] == 'about "it" <b>'
     assert _parsed(text).attrib["role"] == "img"
+
+
+def test_alone_it_is_a_file_with_its_own_size_and_rules() -> None:
+    inside = svg.inline(_figure(), "a", "about")
+    root = _parsed(svg.alone(inside))
+    assert root.tag == f"{{{svg.NAMESPACE}}}svg"
+    assert re.fullmatch(r"[0-9.]+pt", root.attrib["width"])
+    assert "style" not in root.attrib
+    assert [child.text for child in root if child.tag.endswith("style")] == [svg.RULES]
+    assert svg.alone(inside) == svg.alone(svg.inline(_figure(), "a", "about"))
 
 
 def test_ids_are_only_those_that_are_used_and_those_of_two_figures_differ() -> None:
