@@ -36,6 +36,8 @@ MOST_KEYS = 3
 LONGEST_VALUE = 28
 WIDEST = 80
 """Characters of a cell on the terminal."""
+LARGEST = 700.0
+"""A logarithm, of what still is a number."""
 MOST_PRINTED = 20
 """Rows of single cells on the terminal."""
 RATIOS = (
@@ -202,5 +204,10 @@ def _change(change: Change | None) -> list[Entry]:
         return [None] * 3
     ends: Iterable[Entry] = [None, None]
     if change.half_width is not None:
-        ends = (math.exp(change.value + sign * change.half_width) for sign in (-1, 1))
-    return [math.exp(change.value), *ends]
+        ends = (_times(change.value + sign * change.half_width) for sign in (-1, 1))
+    return [_times(change.value), *ends]
+
+
+def _times(logarithm: float) -> float | None:
+    """What it is the logarithm of; None where that is no number."""
+    return math.exp(logarithm) if logarithm < LARGEST else None

@@ -4,7 +4,8 @@ One line for each finding, the worst first, then one that counts them. Exit stat
 regression, 2 where something is missing, new or cannot be compared, or a file cannot be read, 3 where it is too noisy
 to tell. What is compared, and how, is said in `sparsity.comparison`.
 
-Refuses a file that is given for two pairs of runs: a second pair is worth something only if it was measured again.
+Refuses a file that is given for two pairs of runs: a second pair is worth something only if it was measured again;
+and to write its table over a run.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _compare(options: argparse.Namespace) -> int:
     paths = [(options.base, options.head), *options.again]
     _each_pair_its_own(paths)
+    _not_over_a_run(options.markdown, paths)
     allowed = frozenset(name for name in ALLOWED if getattr(options, f"allow_{name}"))
     rules = Rules(options.margin, not options.no_time, allowed)
     found = compare([(load(base), load(head)) for base, head in paths], rules)
@@ -59,6 +61,11 @@ def _each_pair_its_own(paths: Sequence[tuple[Path, Path]]) -> None:
         if twice := sorted(own & seen):
             raise BadValue(f"{twice[0]} is given for two pairs of runs; measure each pair in processes of its own")
         seen |= own
+
+
+def _not_over_a_run(written: Path | None, paths: Sequence[tuple[Path, Path]]) -> None:
+    if written is not None and any(written.resolve() == path.resolve() for pair in paths for path in pair):
+        raise BadValue(f"--markdown {written} would write over a run; name another file there")
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""A figure as SVG, for the inside of an HTML page and as a file: small, with real text, and no name that another figure has.
+"""A figure as SVG, for the inside of an HTML page and as a file: small, with real text, and names of its own.
 
 matplotlib escapes what it writes, and what it wrote is parsed and written again, so no string becomes markup here.
 Lays nothing out, and leaves the figure as it was.

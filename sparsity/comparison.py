@@ -118,8 +118,11 @@ def compare(pairs: Sequence[Files], rules: Rules | None = None) -> Comparison:
     if rules.time:
         found, timed = _times(joined, rules, chances)
         findings += found
-    findings.sort(key=lambda finding: WORST_FIRST.index(finding.status))  # else in the order of the baseline
     compared = {base for each in joined for base, _ in each.pairs}
+    told = any(finding.status != FINE or finding.kind in GAINS for finding in findings)
+    if not compared and not told and any(base.entries for base, _ in pairs):  # as where all failed, and fails again
+        findings.append(Finding(INCOMPLETE, "not comparable", "", "no cell was measured in both runs"))
+    findings.sort(key=lambda finding: WORST_FIRST.index(finding.status))  # else in the order of the baseline
     return Comparison(tuple(findings), len(compared), timed)
 
 

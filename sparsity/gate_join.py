@@ -96,7 +96,7 @@ def join(base: ResultFile, head: ResultFile, allowed: Collection[str] = ()) -> J
     before, after = _troubles(base), _troubles(head)
     troubled = [*_missing(found, base, head, before, after), *_new(found, before)]
     troubled += [*_broken(found, base, before, after, open_), *_renamed(found)]
-    found.findings += [_told(finding, allowed) for finding in troubled]
+    found.findings += [*_repeated(base, head), *(_told(finding, allowed) for finding in troubled)]
     return found
 
 
@@ -233,19 +233,28 @@ def _broken(
     open_: Callable[[Key], bool],
 ) -> Iterator[Finding]:
     """Tests that failed and are no missing cell: claims about several cells, and cells that are new."""
-    missing = {_without_dtype(key.cell) for key in found.base if key not in found.head}
+    others = _elsewhere_troubled(base, after)
+    lacking = [(entry.fullname, key.cell) for key, entry in found.base.items() if key not in found.head]
+    reasons = {after.get(test) or others.get(_without_dtype(cell)) for test, cell in lacking}
     compared = {entry.fullname for entry in found.base.values()}
     left_out = {entry.fullname for entry in base.entries} - compared
     for test, trouble in after.items():
-        was, told = before.get(test), _without_dtype(trouble.cell) in missing
+        was = before.get(test)
         as_before = was is not None and was.outcome in BROKEN
-        if trouble.outcome not in BROKEN or told or as_before or test in left_out:
+        if trouble.outcome not in BROKEN or trouble in reasons or as_before or test in left_out:
             continue
         if test in compared:  # it measured, and failed when it was taken down
             yield Finding(REGRESSION, "regression", str(trouble.cell), str(trouble))
         elif open_(Key("", None, trouble.cell)):
             said = f"{trouble}; the baseline has nothing of {test}"
             yield Finding(INCOMPLETE, "new", str(trouble.cell), said)
+
+
+def _repeated(base: ResultFile, head: ResultFile) -> Iterator[Finding]:
+    """Tests whose numbers were passed over, because another test of the file had measured the same, as not before."""
+    for test in sorted(set(head.repeated) - set(base.repeated)):
+        said = f"{test} measured a cell that stood in the file before, so its numbers are not compared"
+        yield Finding(INCOMPLETE, "not comparable", "", said)
 
 
 def _renamed(found: Joined) -> Iterator[Finding]:

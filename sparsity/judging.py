@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from sparsity.strict_json import one_of, within
+from sparsity.strict_json import LARGEST, one_of, within
 
 METRICS = ("mean_nll", "accuracy")
 QUALITY_VERDICTS = ("kept", "lost", "inconclusive")
@@ -51,12 +51,17 @@ class Quality:
     def __post_init__(self) -> None:
         one_of("metric", self.metric, METRICS)
         one_of("verdict", self.verdict, QUALITY_VERDICTS)
-        within(self, "value", most=1 if self.metric == "accuracy" else math.inf)
-        within(self, "documents", "stderr", "delta_stderr", "perplexity")
+        within(self, "value", most=1 if self.metric == "accuracy" else LARGEST)
+        within(self, "documents", "stderr", "delta_stderr")
+        within(self, "perplexity", most=math.inf)
+        _differ("delta", self.delta)
 
 
-LARGEST_VALUE = 1e300
-"""Of a value that is averaged: the sum of many must be a number too."""
+def _differ(name: str, *differences: float | None) -> None:
+    """Refuses differences that are too large, either way."""
+    for each in differences:
+        if each is not None and math.isfinite(each) and abs(each) > LARGEST:
+            raise ValueError(f"{name} {each} is not in [-{LARGEST:g}, {LARGEST:g}]")
 
 
 @dataclass(frozen=True)
@@ -95,5 +100,6 @@ class Recovered:
         if not self.seeds or not len(self.seeds) == len(self.values) == len(self.deltas):
             raise ValueError(f"{len(self.seeds)} seeds, {len(self.values)} values, {len(self.deltas)} differences")
         within(self, "gained_stderr", "delta_stderr", "seconds", "steps", "documents", "one_shot", "control")
-        if not all(0 <= value <= LARGEST_VALUE for value in self.values):
-            raise ValueError(f"values {self.values} are not all in [0, {LARGEST_VALUE:g}]")
+        _differ("delta", self.gained, self.delta, *self.deltas)
+        if not all(0 <= value <= LARGEST for value in self.values):
+            raise ValueError(f"values {self.values} are not all in [0, {LARGEST:g}]")

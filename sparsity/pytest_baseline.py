@@ -22,6 +22,7 @@ from sparsity.cells import RECORDER, STATE, RunState
 from sparsity.comparison import Chances, Comparison, Rules, compare, margin
 from sparsity.errors import SparsityError
 from sparsity.gate import REGRESSION, Finding
+from sparsity.gate_time import MARGIN
 from sparsity.record import KEY, RunPart, Scalar, from_json
 from sparsity.result_file import Key, Measured, ResultFile, load
 
@@ -92,7 +93,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("sparsity")
     texts = {
         OPTION: "a result file of an earlier run: a cell that has become worse fails its test",
-        f"{OPTION}-margin": "slower by up to this fraction is not slower; at least the noise floors (0.05)",
+        f"{OPTION}-margin": f"slower by up to this fraction is not slower; at least the noise floors ({MARGIN:g})",
     }
     for option, text in texts.items():
         group.addoption(option, dest=_key(option), help=text)

@@ -18,6 +18,8 @@ from sparsity.errors import ResultNotReadable
 
 Scalar = str | int | float | bool
 Section = TypeVar("Section")
+LARGEST = 1e100
+"""Of a measurement: the squares of many, and the ratio of two, must be numbers too."""
 
 
 def one_of(name: str, value: str | None, known: tuple[str, ...]) -> None:
@@ -26,7 +28,7 @@ def one_of(name: str, value: str | None, known: tuple[str, ...]) -> None:
         raise ValueError(f"{name} {value!r} is none of {', '.join(known)}")
 
 
-def within(section: object, *names: str, most: float = math.inf) -> None:
+def within(section: object, *names: str, most: float = LARGEST) -> None:
     """Refuses what cannot be, such as a negative time. What is no number passes, and is refused when it is written."""
     for name in names:
         value = getattr(section, name)

@@ -133,6 +133,7 @@ class Latency:
         one_of("verdict", self.verdict, LATENCY_VERDICTS)
         within(self, "pruned_seconds", "pruned_q1", "pruned_q3", "dense_seconds", "speedup", "low", "high")
         within(self, "flops", "dense_flops", "kept_flops", "read_bytes", "ideal_seconds", "ceiling")
+        within(self, "noise_floor", "margin")
 
     @property
     def operations(self) -> float | None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsity.comparison import Chances, Comparison, Rules, compare, margin
+from sparsity import comparison
+from sparsity.comparison import Chances, Comparison, Files, Rules, margin
 from sparsity.errors import BadValue
 from sparsity.gate import FINE, INCOMPLETE, NOISY, REGRESSION, Finding
 from sparsity.result_file import Measured, ResultFile
 from tests.reports import builders
-from tests.test_gate_join import file
+from tests.test_gate_join import failed, file
 
 KINDS = (FINE, REGRESSION, INCOMPLETE, NOISY)
 
@@ -33,8 +35,13 @@ def sized(weights: int = 1000, sparsity: float = 0.9) -> Measured:
     return Measured(f"t.py::size[{record.cell}]", dataclasses.replace(record, memory=memory))
 
 
+def compare(pairs: Sequence[Files], rules: Rules | None = None) -> Comparison:
+    """At a margin of 5 %, which the numbers below are easy to read with."""
+    return comparison.compare(pairs, rules or Rules(margin=0.05))
+
+
 def beside(base: ResultFile, head: ResultFile, **rules: Any) -> Comparison:
-    return compare([(base, head)], Rules(**rules))
+    return compare([(base, head)], Rules(**{"margin": 0.05, **rules}))
 
 
 def every_record() -> ResultFile:
@@ -64,6 +71,17 @@ def test_findings_stand_worst_first_and_are_counted() -> None:
     assert kinds == ["regression", "missing", "noisy", "improved", "faster"]
     assert found.status == REGRESSION
     assert str(found) == "4 cells compared, 2 of them timed: 1 regression, 1 incomplete, 1 too noisy, 2 improved"
+
+
+def test_where_nothing_was_measured_in_both_nothing_is_fine() -> None:
+    one, other = timed(0.5), sized()
+    broken = file(failed(one), failed(other))
+    allowed = frozenset({"missing", "new"})
+    for found in (beside(broken, broken), beside(file(one), file(other), allowed=allowed)):
+        assert (found.status, found.compared) == (INCOMPLETE, 0)
+        assert found.findings[0].said == "no cell was measured in both runs"
+    assert beside(broken, file(one, other)).status == FINE  # all is mended
+    assert beside(file(failed(one), other), file(failed(one), other)).findings == ()
 
 
 def test_without_time_no_time_is_compared() -> None:
@@ -161,7 +179,7 @@ def test_a_cell_that_is_missing_in_one_pair_is_told() -> None:
     assert said[0].endswith("latency not measured; nothing says why (in pair 2 of 2)")
     absent = compare([(both, both), (without, without)])
     assert [(each.kind, each.said) for each in absent.findings] == [("missing", "its time is in 1 of 2 pairs of runs")]
-    allowed = Rules(allowed=frozenset({"missing"}))
+    allowed = Rules(0.05, allowed=frozenset({"missing"}))
     assert compare([(both, both), (without, without)], allowed).status == FINE
 
 

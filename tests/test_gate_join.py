@@ -130,6 +130,22 @@ def test_a_cell_that_measured_and_then_failed_is_a_regression_too() -> None:
     assert (found.status, found.said) == (REGRESSION, "error: packed needs llvmlite")
 
 
+def test_a_test_that_failed_is_told_though_another_of_its_cell_is_missing() -> None:
+    """Time and memory share their axes, so the one that is missing must not hide that the other failed."""
+    for head in (file(TIME, not_measured=[not_measured(TIME, "error"), not_measured(SIZE)]), file(failed(TIME))):
+        findings = join(file(TIME, SIZE), head, ["missing"]).findings
+        assert sorted(found.status for found in findings) == [FINE, REGRESSION]
+
+
+def test_what_was_passed_over_as_it_was_not_before_is_told() -> None:
+    before = file(TIME, SIZE)
+    head = dataclasses.replace(before, repeated=("t.py::other",))
+    found = only(join(before, head))
+    assert (found.status, found.kind) == (INCOMPLETE, "not comparable")
+    assert found.said.startswith("t.py::other measured a cell that stood in the file before")
+    assert join(head, head).findings == []
+
+
 def test_a_claim_that_failed_of_which_the_baseline_has_nothing_is_told() -> None:
     claim = NotMeasured(Cell("bert", task="lm"), "t.py::claim", "failed", "it rises")
     found = only(join(file(TIME), file(TIME, not_measured=[claim])))

@@ -11,11 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsity.gate import FINE, INCOMPLETE, NOISY, REGRESSION, critical
-from sparsity.gate_time import MARGIN, Pair, change, judged
+from sparsity.gate_time import Pair, change, judged
 from sparsity.record import Cell, Latency
+from sparsity.strict_json import LARGEST
 
 CELL = Cell("bert", "l1", sparsity=0.8, format="packed", workload="8x64")
-LIMIT = math.log1p(MARGIN)
+FIVE = 0.05
+"""A margin that the numbers below are easy to read with."""
+LIMIT = math.log1p(FIVE)
 logarithms = st.floats(-3, 3)
 widths = st.floats(0, 2)
 
@@ -33,7 +36,7 @@ def pair(slower: float, reach: float = 0.01, before: float = -0.5) -> Pair:
     return latency(before, reach), latency(before + slower, reach)
 
 
-def status(*pairs: Pair, tests: int = 1, margin: float = MARGIN) -> int | None:
+def status(*pairs: Pair, tests: int = 1, margin: float = FIVE) -> int | None:
     found = judged(CELL, pairs, tests, margin)
     return None if found is None else found.status
 
@@ -49,11 +52,11 @@ def test_the_interval_of_a_change_is_that_of_both_runs() -> None:
 def test_what_moves_both_arms_alike_is_not_seen() -> None:
     """Only the ratio to dense counts, not the seconds."""
     slow = latency(-0.5, pruned_seconds=99.0, dense_seconds=99.0)
-    assert judged(CELL, [(latency(-0.5), slow)], 1) is None
+    assert judged(CELL, [(latency(-0.5), slow)], 1, FIVE) is None
 
 
 def test_slower_beyond_the_margin_for_certain_is_a_regression() -> None:
-    found = judged(CELL, [pair(math.log(1.10), reach=0.01)], 1)
+    found = judged(CELL, [pair(math.log(1.10), reach=0.01)], 1, FIVE)
     assert found is not None
     assert (found.status, found.kind) == (REGRESSION, "regression")
     assert found.said == "time +10.0 % [+8.5 %, +11.6 %], beyond the margin of 5.0 %"
@@ -76,7 +79,7 @@ def test_the_whole_interval_decides(slower: float, reach: float, expected: int |
 
 
 def test_faster_is_told_and_no_regression() -> None:
-    found = judged(CELL, [pair(-0.2)], 1)
+    found = judged(CELL, [pair(-0.2)], 1, FIVE)
     assert found is not None
     assert (found.status, found.kind) == (FINE, "faster")
 
@@ -107,7 +110,7 @@ def test_a_verdict_that_noise_withheld_is_none_here_either() -> None:
         (latency(), latency(3.0, reason=reason)),
         (latency(), latency(0.0, reason=reason)),
     ):
-        found = judged(CELL, [files], 1)
+        found = judged(CELL, [files], 1, FIVE)
         assert found is not None
         assert found.status == NOISY
         assert reason in found.said
@@ -124,7 +127,7 @@ def test_a_latency_without_its_ratio_cannot_be_compared(missing: str, value: flo
 
 
 def test_a_noisy_time_says_what_would_settle_it() -> None:
-    said = [judged(CELL, [pair(*each)], 1) for each in ((0.0, 0.06), (0.0, 0.9), (0.06, 0.03))]
+    said = [judged(CELL, [pair(*each)], 1, FIVE) for each in ((0.0, 0.06), (0.0, 0.9), (0.06, 0.03))]
     tails = [found.said.split("; ", 1)[1] for found in said if found is not None]
     assert tails == [
         "about 4 times the --time-per-cell would settle it",  # (0.06 * sqrt 2 / 0.0488)^2 = 3.02
@@ -135,7 +138,7 @@ def test_a_noisy_time_says_what_would_settle_it() -> None:
 
 @given(logarithms, st.floats(0.001, 1))
 def test_so_many_times_as_long_does_settle_it(slower: float, reach: float) -> None:
-    found = judged(CELL, [pair(slower, reach)], 1)
+    found = judged(CELL, [pair(slower, reach)], 1, FIVE)
     if found is not None and "would settle" in found.said:
         times = int(found.said.split("about ")[1].split()[0])
         assert times > 1
@@ -155,7 +158,7 @@ def test_more_pairs_narrow_the_interval_as_long_as_they_agree() -> None:
 
 def test_pairs_that_disagree_widen_it_and_ask_for_more_of_them() -> None:
     scattered = [pair(0.0, 0.001), pair(0.06, 0.001)]
-    found = judged(CELL, scattered, 1)
+    found = judged(CELL, scattered, 1, FIVE)
     assert found is not None
     assert found.status == NOISY
     assert "pairs of runs would settle it" in found.said
@@ -207,12 +210,20 @@ def test_no_regression_becomes_one_when_runs_are_swapped(found: list[tuple[float
         assert status(*[(head, base) for base, head in pairs]) in (FINE, None)
 
 
-@given(st.floats(5e-324, 1.7e308), st.floats(5e-324, 1.7e308), st.floats(5e-324, 1.7e308))
+@given(*[st.floats(5e-324, LARGEST)] * 3)
 def test_no_number_that_a_file_may_hold_breaks_it(speedup: float, low: float, high: float) -> None:
     odd = latency(speedup=speedup, low=low, high=high)
     for files in ((odd, latency()), (latency(), odd), (odd, odd)):
-        found = judged(CELL, [files, files], 1)
+        found = judged(CELL, [files, files], 1, FIVE)
         assert found is None or str(found)
+
+
+@pytest.mark.parametrize("margin", [0.0, 5e-324, 1e-200])
+def test_no_margin_breaks_it(margin: float) -> None:
+    here = latency(noise_floor=None)
+    found = judged(CELL, [(here, here)], 1, margin)
+    assert found is not None
+    assert found.status == NOISY
 
 
 def test_of_identical_code_hardly_any_run_gives_an_alarm_and_a_slower_cell_does() -> None:

@@ -35,6 +35,7 @@ from sparsity.record import (
     run_from_json,
     to_json,
 )
+from sparsity.strict_json import LARGEST
 
 Path = tuple[str | int, ...]
 
@@ -98,8 +99,9 @@ LEAVES = [(path, value) for path, value in leaves(written(FULL)) if path != ("sc
 # -- what goes out comes back ------------------------------------------------------------------
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
-positive = st.floats(min_value=0, allow_nan=False, allow_infinity=False)
+positive = st.floats(0, LARGEST)
 fractions = st.floats(min_value=0, max_value=1, exclude_max=True)
+differences = st.floats(-LARGEST, LARGEST)
 counts = st.integers(min_value=0, max_value=2**80)
 texts = st.text(max_size=8)
 
@@ -119,12 +121,13 @@ def weights(draw: st.DrawFn) -> Weights:
 @st.composite
 def recovered(draw: st.DrawFn) -> Recovered:
     seeds = draw(st.lists(counts, min_size=1, max_size=3))
-    each = st.lists(numbers, min_size=len(seeds), max_size=len(seeds))
+    each = st.lists(differences, min_size=len(seeds), max_size=len(seeds))
     values = st.lists(fractions, min_size=len(seeds), max_size=len(seeds))
     said = st.sampled_from(["kept", "lost", "inconclusive"])
-    found = (draw(values), draw(fractions), draw(numbers), draw(positive), draw(fractions), draw(each), draw(numbers))
+    gained, delta = ((draw(differences), draw(positive)) for _ in range(2))
     taken = (draw(maybe(counts)), draw(maybe(positive)), draw(maybe(counts)))
-    return Recovered(seeds, *found, draw(positive), draw(said), *taken)
+    control = (draw(fractions), draw(each))
+    return Recovered(seeds, draw(values), draw(fractions), *gained, *control, *delta, draw(said), *taken)
 
 
 records = st.builds(
@@ -152,7 +155,7 @@ records = st.builds(
     maybe(
         st.builds(
             Quality, st.sampled_from(["mean_nll", "accuracy"]), fractions, positive, counts, maybe(positive),
-            *[maybe(numbers)] * 3, maybe(positive),
+            *[maybe(differences)] * 3, maybe(positive),
             maybe(st.sampled_from(["kept", "lost", "inconclusive"])),
         )
     ),
@@ -226,17 +229,29 @@ def test_names_in_the_file_are_those_that_readers_rely_on() -> None:
         ("latency", {"speedup": -2.0}),
         ("latency", {"ceiling": -0.5}),
         ("latency", {"ideal_seconds": -1e-9}),
+        ("latency", {"noise_floor": -1.0}),
+        ("latency", {"high": 1e101}),
         ("memory", {"weights_bytes": -1}),
         ("memory", {"dense_peak_bytes": -1}),
         ("quality", {"metric": "accuracy", "value": 1.01}),
         ("quality", {"stderr": -0.1}),
         ("quality", {"documents": -2}),
+        ("quality", {"delta_stderr": 1e101}),
+        ("recovered", {"control": 1e101}),
     ],
 )
 def test_what_cannot_be_is_refused_on_the_way_in(section: str, impossible: dict[str, Any]) -> None:
     data = written(FULL)
     data[section] |= impossible
     with pytest.raises(ResultNotReadable, match=rf"^record\.{section}: .* is not in \[0, "):
+        from_json(data)
+
+
+@pytest.mark.parametrize("section", ["quality", "recovered"])
+def test_a_difference_whose_square_is_no_number_is_refused(section: str) -> None:
+    data = written(FULL)
+    data[section]["delta"] = -1e200
+    with pytest.raises(ResultNotReadable, match=rf"^record\.{section}: delta -1e\+200 is not in \[-1e\+100, "):
         from_json(data)
 
 

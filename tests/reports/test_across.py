@@ -90,6 +90,19 @@ def test_nothing_from_outside_is_markup_or_obeyed_by_a_terminal(
     assert "\n=" not in (tmp_path / "across-report" / "across.csv").read_text(encoding="utf-8")
 
 
+def test_a_change_that_is_no_number_is_left_out(tmp_path: Path) -> None:
+    record = timed(0.5, 2.0)
+    assert record.latency is not None
+    least, most = (
+        dataclasses.replace(record, latency=dataclasses.replace(record.latency, speedup=each, low=each, high=each))
+        for each in (5e-324, 1e100)
+    )
+    assert across.main([*map(str, files(tmp_path, [least], [most]))]) == 0
+    with (tmp_path / "across-report" / "across.csv").open(encoding="utf-8", newline="") as text:
+        _, row = csv.DictReader(text)
+    assert (row["times faster"], row["change"], row["change high"]) == ("1e+100", "", "")
+
+
 def _error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert across.main(arguments) == 2
     out, err = capsys.readouterr()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 import subprocess
 import sys
@@ -45,7 +46,7 @@ class Folder:
         return str(builders.write(self.path / name, builders.run_json(entries, **more)))
 
     def compare(self, *arguments: str) -> tuple[int, list[str]]:
-        status = main(["compare", *arguments])
+        status = main(["compare", "--margin=0.05", *arguments])
         out, err = self.capsys.readouterr()
         assert err == ""
         return status, out.splitlines()
@@ -157,6 +158,29 @@ def test_what_a_user_can_cause_is_one_line(
     run = folder.file("run.json", timed())
     (folder.path / "broken.json").write_text("{", encoding="utf-8")
     assert said in folder.error(*(run if word == "RUN" else word for word in arguments))
+
+
+@pytest.mark.parametrize("arguments", [["a\n\x1b[31m.json", "b.json"], ["a", "b", "--\x1b[31m\nnone"]])
+def test_an_error_is_nothing_that_a_terminal_obeys(folder: Folder, arguments: list[str]) -> None:
+    assert "\x1b" not in folder.error(*arguments)
+
+
+def test_what_a_terminal_cannot_show_is_spelled_out(folder: Folder) -> None:
+    base, head = folder.file("base.json", sized(), timed()), folder.file("head.json", timed())
+    command = [sys.executable, "-m", "reports", "compare", base, head]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert done.stdout.startswith(r"missing: bert \xb7 l1 ")
+
+
+def test_the_table_is_not_written_over_a_run(folder: Folder) -> None:
+    run = folder.file("run.json", sized())
+    before = Path(run).read_bytes()
+    assert "would write over a run" in folder.error(
+        run, run, "--markdown", f"{folder.path}/../{folder.path.name}/run.json"
+    )
+    assert Path(run).read_bytes() == before
 
 
 def test_names_from_outside_are_one_line_and_no_markup(folder: Folder) -> None:

@@ -291,7 +291,9 @@ def test_lines_stand_beside_each_other_with_their_data_in_place() -> None:
     assert canvas.asides(30)[-1] - canvas.asides(30)[0] == pytest.approx(canvas.ASIDE)
 
 
-def test_a_figure_is_laid_out_once_and_drawn_once_for_each_kind_of_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_figure_is_laid_out_once_and_drawn_once_for_each_kind_of_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     layouts, drawings = Mock(wraps=ConstrainedLayoutEngine.execute), Mock(wraps=Figure.draw)
     monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda *given: layouts(*given))
     monkeypatch.setattr(Figure, "draw", lambda *given: drawings(*given))
