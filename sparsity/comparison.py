@@ -19,7 +19,7 @@ from sparsity.frontier import unpruned
 from sparsity.gate import FINE, INCOMPLETE, NOISY, REGRESSION, Finding, Terms
 from sparsity.gate_join import Joined, join
 from sparsity.record import Latency
-from sparsity.result_file import Key, ResultFile
+from sparsity.result_file import Key, Measured, ResultFile
 
 WORST_FIRST = (REGRESSION, INCOMPLETE, NOISY, FINE)
 GAINS = ("improved", "faster", "mended")
@@ -144,6 +144,8 @@ def _but_time(joined: Joined, chances: Chances) -> list[Finding]:
 
 def _is_timed(key: Key) -> bool:
     """Whether its time can get worse: that of the control, the unpruned model beside its own copy, is noise alone."""
+    if key.kind == "training":
+        return True
     control = unpruned(key.cell) and key.cell.format in ("dense", None) and key.cell.plain.recovery is None
     return key.kind == "latency" and not control
 
@@ -176,7 +178,12 @@ def _times(joined: Sequence[Joined], rules: Rules, chances: Chances) -> tuple[li
 
 
 def _latencies(joined: Joined, key: Key) -> tuple[Latency, Latency] | None:
-    before, after = joined.base.get(key), joined.head.get(key)
-    if before is None or after is None or before.record.latency is None or after.record.latency is None:
-        return None
-    return before.record.latency, after.record.latency
+    both = [_latency(found, key) if (found := side.get(key)) else None for side in (joined.base, joined.head)]
+    return (both[0], both[1]) if both[0] and both[1] else None
+
+
+def _latency(measured: Measured, key: Key) -> Latency | None:
+    record = measured.record
+    if key.kind == "training":
+        return gate_time.of_training(record.training) if record.training else None
+    return record.latency

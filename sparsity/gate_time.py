@@ -24,11 +24,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sparsity.gate import FINE, NOISY, Finding, critical, incomparable, percent, regression
 from sparsity.judging import CONFIDENCE
-from sparsity.record import Cell, Latency
+from sparsity.record import Cell, Latency, Training
 
 MARGIN = 0.075
 """Slower by up to this much is not slower, a fraction."""
@@ -77,6 +77,15 @@ def change(pairs: Sequence[Pair]) -> Change | None:
     between = statistics.variance(differences) if len(differences) > 1 else 0.0
     stderr = math.sqrt(max(within, between) / len(pairs))
     return Change(statistics.fmean(differences), stderr, min(differences), len(pairs), between > within)
+
+
+def of_training(training: Training) -> Latency:
+    """A training step as if it were a forward pass: that which holds masks beside that which holds none."""
+    held = training.held_seconds
+    step = Latency(held, held, held, 1, "inconclusive", dense_seconds=training.free_seconds)
+    if not (training.ratio and training.low and training.high):
+        return step
+    return replace(step, speedup=1 / training.ratio, low=1 / training.high, high=1 / training.low)
 
 
 def _logarithm(latency: Latency) -> tuple[float, float] | None:

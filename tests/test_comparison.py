@@ -15,6 +15,7 @@ from sparsity import comparison
 from sparsity.comparison import Chances, Comparison, Files, Rules, margin
 from sparsity.errors import BadValue
 from sparsity.gate import FINE, INCOMPLETE, NOISY, REGRESSION, Finding
+from sparsity.record import Cell, Record, Training
 from sparsity.result_file import Measured, ResultFile
 from tests.reports import builders
 from tests.test_gate_join import failed, file
@@ -248,3 +249,14 @@ def test_sections_that_are_not_gated_must_be_there_all_the_same() -> None:
     whole, other = (Measured("t.py::w", builders.weights(layers=count)) for count in (1, 2))
     assert beside(file(whole), file(other)).findings == ()
     assert beside(file(whole, sized()), file(sized())).status == INCOMPLETE
+
+
+def test_the_cost_of_holding_masks_is_a_time_too() -> None:
+    cell = Cell("bert", "l1", "unstructured", "layer", 0.9)
+    base, head = (
+        file(Measured("t.py::masks", Record(cell, training=Training(held, 1.0, held, held * 0.99, held * 1.01))))
+        for held in (1.0, 1.2)
+    )
+    assert beside(base, head).status == REGRESSION
+    assert beside(base, head).timed == 1
+    assert beside(base, head, time=False).status == FINE

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsity.gate import FINE, INCOMPLETE, NOISY, REGRESSION, critical
-from sparsity.gate_time import Pair, change, judged
-from sparsity.record import Cell, Latency
+from sparsity.gate_time import Pair, change, judged, of_training
+from sparsity.record import Cell, Latency, Training
 from sparsity.strict_json import LARGEST
 
 CELL = Cell("bert", "l1", sparsity=0.8, format="packed", workload="8x64")
@@ -242,3 +242,10 @@ def _drawn(dice: random.Random, slower: float) -> Pair:
     reach = 0.02
     errors = [dice.gauss(0, reach / 1.96) + dice.gauss(0, 0.01) for _ in range(2)]
     return latency(errors[0], reach), latency(slower + errors[1], reach)
+
+
+def test_a_training_step_is_judged_like_a_pass() -> None:
+    before, after = (of_training(Training(held, 1.0, held, held * 0.99, held * 1.01)) for held in (1.0, 1.2))
+    assert status((before, after)) == REGRESSION
+    assert status((after, before)) == FINE
+    assert of_training(Training(0.0, 1.0, 0.0, 0.0, 1.0)).speedup is None

@@ -36,6 +36,8 @@ WARM_CALLS, WARM_SECONDS = 3, 0.05
 PILOT_BLOCKS = 8
 BLOCK_CALLS = 2
 """Counted calls of an arm in a block, where the budget allows them."""
+SHORTEST_BLOCK = 4
+"""Calls in the shortest block: of each arm one that counts, and one after the switch."""
 FEWEST, MOST = 32, 400
 """Blocks, where the budget allows them."""
 CAUTION = 1.5
@@ -156,12 +158,15 @@ def block_logarithms(
 def prepare(subject: Call, reference: Call, budget: float, seed: int = 0) -> tuple[Plan, float]:
     """Warms both arms, plays a pilot, and plans the rest so that all of it takes `budget` seconds.
 
-    At least `ratio.LEAST_BLOCKS` blocks of one call are planned, even where they take longer. Returns
-    the plan, and the seconds that were spent inside the two callables.
+    At least `ratio.LEAST_BLOCKS` blocks of one call are planned, even where they take longer; where the pilot alone
+    would take the budget, as of models of a second a call, so many are planned without it. Returns the plan, and the
+    seconds that were spent inside the two callables.
     """
     started = time.perf_counter()
     per_call = max(warm_up(subject), warm_up(reference), 1e-6)
     warmed = time.perf_counter() - started
+    if SHORTEST_BLOCK * per_call * PILOT_BLOCKS >= budget - warmed:
+        return order(ratio.LEAST_BLOCKS, 1, seed), warmed
     calls = _calls_of_a_block(per_call, budget - warmed, PILOT_BLOCKS + FEWEST)
     pilot = Duet(subject, reference, order(PILOT_BLOCKS, calls, seed + 1))
     own = play(pilot)

@@ -164,6 +164,13 @@ def test_a_budget_too_small_still_gives_an_interval(clock: Clock) -> None:
     assert (plan.blocks, plan.calls) == (ratio.LEAST_BLOCKS, 1)
 
 
+@pytest.mark.parametrize(("budget", "piloted"), [(20.0, False), (120.0, True)])
+def test_a_pilot_that_alone_would_take_the_budget_is_not_played(clock: Clock, budget: float, piloted: bool) -> None:
+    log: Log = []
+    duet.prepare(arm(clock, log, "S", 1.0), arm(clock, log, "r", 1.0), budget)
+    assert (len(log) > 2 * duet.WARM_CALLS) is piloted
+
+
 @pytest.mark.parametrize(
     ("seconds", "calls"),
     [
