@@ -32,7 +32,7 @@ from sparsity.result_file import load
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "reports" / "published"
 RUNS = {
-    "cpu-study": ("cpu-study-bert-base.json", "cpu-study-gpt2.json", "cpu-study-bart-base.json"),
+    "cpu-study": tuple(f"cpu-study-{name}.json" for name in ("bert-base", "bert-base-more", "gpt2", "bart-base")),
     "embedded": ("torch-2.13.json",),
     "break-even": ("break-even.json",),
     "frontier": ("frontier-bert-gpt2.json", "frontier-bart.json", "frontier-costs.json"),
