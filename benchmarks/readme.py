@@ -47,7 +47,8 @@ VERSIONS = ("torch-2.11.json", "torch-2.13.json", "torch-2.15.json")
 FIGURES = {
     "text-classification-accuracy": ("embedded", "text-classification-accuracy"),
     "neurons-and-heads-perplexity": ("neurons-and-heads", "perplexity"),
-    "formats-on-one-mask": ("cpu-study", "formats-on-one-mask"),
+    "formats-on-one-mask": ("embedded", "formats-on-one-mask"),
+    "speed-map": ("break-even", "speed-map"),
 }
 """Figures in docs/, each with its run and its stem in that run's report."""
 CURVES = (

@@ -225,7 +225,7 @@ def log_axis(axes: Axes, across: bool = False) -> None:
     low, high = sorted(axes.get_xlim() if across else axes.get_ylim())
     decades = math.log10(high / low)
     if decades < 0.7:
-        axis.set_major_locator(MaxNLocator(6))
+        axis.set_major_locator(MaxNLocator(4 if across else 6))  # numbers beside each other need more room
     else:
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 3 else (1.0,), numticks=12))
     axis.set_minor_locator(NullLocator())
