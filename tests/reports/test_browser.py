@@ -86,11 +86,13 @@ def column(page: Page, heading: str, group: str = "") -> list[str]:
 
 
 def counted(page: Page) -> str:
-    return page.locator("#count").inner_text()
+    found: str = page.locator("#count").inner_text()
+    return found
 
 
 def head(page: Page, name: str) -> str | None:
-    return page.get_by_role("columnheader", name=name, exact=True).first.get_attribute("aria-sort")
+    found: str | None = page.get_by_role("columnheader", name=name, exact=True).first.get_attribute("aria-sort")
+    return found
 
 
 def test_a_header_sorts_up_and_then_down_and_what_is_missing_stays_last(opened: Page) -> None:
