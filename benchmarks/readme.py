@@ -27,7 +27,7 @@ from sparsity import answers, summary
 from sparsity.errors import BadValue
 from sparsity.frontier import candidates
 from sparsity.record import Latency, Record
-from sparsity.result_file import load
+from sparsity.result_file import DRAWN, load
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "reports" / "published"
@@ -122,7 +122,7 @@ def _beside(records: Iterable[Record], model: str, sparsity: float, kind: str) -
 def terminal() -> str:
     """What the default run prints at its end; of its long tables the rows that a first reader needs."""
     file = load(PUBLISHED / RUNS["embedded"][0])
-    records = [entry.record for entry in file.entries if entry.record.outcome in (None, "passed")]
+    records = [entry.record for entry in file.entries if entry.record.outcome in DRAWN]
     costs = [record for record in records if _telling(record)]
     judged = [record for record in records if record.quality is not None]
     curves = [record for record in judged if (record.cell.method, record.cell.pattern, record.cell.scope) in CURVES]

@@ -12,7 +12,6 @@ Not among the benchmarks: it measures the suite, not a model.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import sys
 import tempfile
@@ -26,8 +25,8 @@ from tqdm import tqdm
 
 from benchmarks.alternate import Arm, measured, positive
 from reports.command import Parser, guarded
-from sparsity.comparison import Comparison, Rules, compare, margin
-from sparsity.errors import BadValue
+from reports.compare import margin_option
+from sparsity.comparison import Comparison, Rules, compare
 from sparsity.gate import FINE, INCOMPLETE, NOISY, REGRESSION
 from sparsity.gate_time import MARGIN
 from sparsity.result_file import load
@@ -97,17 +96,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return guarded(again)
 
 
-def _margin(text: str) -> float:
-    try:
-        return margin(text)
-    except BadValue as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def _parser() -> Parser:
     parser = Parser(prog="python -m benchmarks.unchanged", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--runs", type=positive, default=20, help="comparisons; one process more is run (20)")
-    parser.add_argument("--margin", type=_margin, default=MARGIN, help=f"as of python -m reports compare ({MARGIN:g})")
+    parser.add_argument(
+        "--margin", type=margin_option, default=MARGIN, help=f"as of python -m reports compare ({MARGIN:g})"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="keep the result files in this folder")
     parser.add_argument("--checkout", type=Path, default=ROOT, metavar="DIR", help="what to run (this one)")
     parser.add_argument("--python", default=sys.executable, help="its interpreter (the one that runs this)")

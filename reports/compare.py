@@ -91,7 +91,8 @@ def markdown(found: Comparison, base: Path, head: Path) -> str:
     return top + "".join(rows[:kept]) + (more if left_out else "")
 
 
-def _margin(text: str) -> float:
+def margin_option(text: str) -> float:
+    """A margin, for argparse."""
     try:
         return margin(text)
     except BadValue as error:
@@ -111,7 +112,7 @@ def _parser() -> Parser:
         "--again", nargs=2, action="append", default=[], type=Path, metavar=("BASE2.json", "HEAD2.json"), help=again
     )
     slower = f"slower by up to this fraction is not slower; at least the noise floors of the runs ({MARGIN:g})"
-    parser.add_argument("--margin", type=_margin, default=MARGIN, metavar="FRACTION", help=slower)
+    parser.add_argument("--margin", type=margin_option, default=MARGIN, metavar="FRACTION", help=slower)
     parser.add_argument("--no-time", action="store_true", help="leave time out, as between two machines")
     for name in ALLOWED:
         parser.add_argument(f"--allow-{name}", action="store_true", help=f"cells that are {name} are told, no more")

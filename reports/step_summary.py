@@ -51,10 +51,11 @@ class Way:
 def summary(run: Run) -> str:
     """The Markdown text, no longer than `LONGEST` characters."""
     rows = [_row(way) for way in ways(run.drawn)]
-    text, shown = _page(run, rows, len(rows)), len(rows)
+    told = [_clipped(each) for each in answers.sentences(candidates(run.drawn))]
+    text, shown = _page(run, told, rows, len(rows)), len(rows)
     while len(text) > LONGEST and shown:
         shown = min(shown - 1, shown * LONGEST // len(text))
-        text = _page(run, rows, shown)
+        text = _page(run, told, rows, shown)
     return text
 
 
@@ -70,8 +71,7 @@ def ways(records: Sequence[Record]) -> list[Way]:
     return sorted([*found.values(), *(Way(cost.cell, cost) for cost in alone)], key=lambda way: way.order)
 
 
-def _page(run: Run, rows: Sequence[tuple[str, ...]], shown: int) -> str:
-    told = [_clipped(each) for each in answers.sentences(candidates(run.drawn))]
+def _page(run: Run, told: Sequence[str], rows: Sequence[tuple[str, ...]], shown: int) -> str:
     left = len(rows) - shown
     notes = [ABOUT, *([f"{left} more rows are left out here."] if left else [])]
     parts = []

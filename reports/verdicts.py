@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from reports.run import DRAWN
 from reports.series import is_control, models
 from reports.words import MISSING, fraction, mebibytes, number
 from sparsity import answers
@@ -117,7 +118,7 @@ def verdicts(records: Iterable[Record]) -> Verdicts:
 
 def ways(records: Iterable[Record]) -> list[Way]:
     """Every way to run a model of which anything was measured, model by model: with its costs, then quality alone."""
-    counted = [record for record in records if record.outcome in (None, "passed")]
+    counted = [record for record in records if record.outcome in DRAWN]
     paid, lost = _paid(counted), _lost(counted)
     found, told = dict(paid), set[Cell]()
     by_choice: dict[Cell, list[Cell]] = {}
