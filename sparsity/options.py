@@ -83,7 +83,12 @@ SETTINGS = {
     "dtype": f"of weights and activations: {', '.join(DTYPES)} (float32)",
     "device": "cpu or cuda (cpu)",
     "threads": "threads that torch computes with (physical cores)",
-    "documents": "documents that quality is measured on, even (1000)",
+    "documents": "documents that quality is measured on, at most; of the generated reviews an even number (1000)",
+    "data": "your own documents: a CSV, JSONL, Parquet or text file, a data set of the hub, or a name such as sst2",
+    "training-data": "documents that calibration and recoveries see, never evaluated; by the name of --data unless given",
+    "text-column": "the column of --data that holds the text; two, with a comma between, for tasks about pairs",
+    "label-column": "the column of --data that holds the class",
+    "fine-tune": "steps of fine-tuning for a checkpoint without a classification head; refused unless given",
     "calibration": "documents that methods which look at inputs or gradients see, even (128)",
     "multiple": "the neurons that stay in a block are rounded up to a multiple of it (1)",
     "head": "full, or none: forward passes end with the last hidden states, as the base model's do (full)",
@@ -94,6 +99,8 @@ SETTINGS = {
     "training-state": "a folder from which interrupted recoveries go on; none unless given",
     "time-per-cell": "seconds for each latency; the profile's unless given",
     "budget": "seconds after which no cell is begun any more; what is left is skipped",
+    "cell-timeout": "seconds after which a cell is given up; it fails with that reason, and the run goes on",
+    "resume": "go on with an interrupted run: what the journal beside --benchmark-json holds is not measured again",
 }
 """The options that are no axis, each with its help."""
 
@@ -131,6 +138,20 @@ class Options:
     """Seconds for each latency; None: what the profile says."""
     budget: float | None = None
     """Seconds after which no cell is begun."""
+    cell_timeout: float | None = None
+    """Seconds after which a cell is given up."""
+    resume: bool = False
+    """Whether to go on with an interrupted run."""
+    data: str | None = None
+    """Where the user's documents are; None: generated reviews."""
+    training_data: str | None = None
+    """Where the documents are that calibration and recoveries see; None: wherever `data` says."""
+    text_column: tuple[str, ...] = ()
+    """One column, or two for pairs; empty: found by its usual names."""
+    label_column: str | None = None
+    """None: found by its usual names."""
+    fine_tune: int | None = None
+    """Steps of fine-tuning for a checkpoint without a classification head."""
 
 
 def parse(texts: Mapping[str, str]) -> Options:
@@ -160,6 +181,13 @@ def parse(texts: Mapping[str, str]) -> Options:
         training_state=texts.get("training-state") or None,
         time_per_cell=_seconds("time-per-cell", texts.get("time-per-cell")),
         budget=_seconds("budget", texts.get("budget")),
+        cell_timeout=_seconds("cell-timeout", texts.get("cell-timeout")),
+        resume=_switch("resume", texts.get("resume") or "no"),
+        data=texts.get("data") or None,
+        training_data=texts.get("training-data") or None,
+        text_column=tuple(name.strip() for name in texts["text-column"].split(",")) if texts.get("text-column") else (),
+        label_column=texts.get("label-column") or None,
+        fine_tune=_count("fine-tune", texts["fine-tune"]) if texts.get("fine-tune") else None,
     )
 
 

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 
 OPTIONS = options.SETTINGS | {name: f"comma list: {axis.help}" for name, axis in options.AXES.items()}
 """Each option with its help."""
-SWITCHES = ("compile",)
+SWITCHES = ("compile", "resume")
+ALIASES = {"tasks": ("--task",)}
+"""Other spellings of an option."""
 """Options that take no value on the command line."""
 SHOWN_BY_PYTEST_BENCHMARK = (
     "benchmark_compare",
@@ -57,7 +59,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("sparsity", "benchmarks of pruned transformers")
     for name, text in OPTIONS.items():
         kind: dict[str, Any] = {"action": "store_const", "const": "yes"} if name in SWITCHES else {}
-        group.addoption(f"--{name}", dest=_key(name), help=text, **kind)
+        group.addoption(f"--{name}", *ALIASES.get(name, ()), dest=_key(name), help=text, **kind)
         parser.addini(_key(name), text)
 
 

@@ -18,6 +18,7 @@ from sparsity.tasks import quality
 SETTINGS = (
     *("profile", "dtype", "device", "threads", "documents", "calibration", "multiple", "head"),
     *("compile", "learning-rate", "training-batch", "accumulate", "training-state", "time-per-cell", "budget"),
+    *("cell-timeout", "resume", "data", "training-data", "text-column", "label-column", "fine-tune"),
 )
 """The options that are no axis."""
 
@@ -100,10 +101,18 @@ def test_settings_that_are_no_axis() -> None:
         "training-state": "./state",
         "time-per-cell": "2.5",
         "budget": "180",
+        "cell-timeout": "60",
+        "resume": "yes",
+        "data": "./mine.csv",
+        "training-data": "sst2",
+        "text-column": "premise, hypothesis",
+        "label-column": "stars",
+        "fine-tune": "300",
     }
     assert texts.keys() == set(SETTINGS)
     expected = options.Options(
-        "smoke", {}, "bfloat16", "cuda:1", 4, 20, 64, 16, "none", True, 5e-5, 16, 2, "./state", 2.5, 180.0
+        *("smoke", {}, "bfloat16", "cuda:1", 4, 20, 64, 16, "none", True, 5e-5, 16, 2, "./state", 2.5, 180.0),
+        *(60.0, True, "./mine.csv", "sst2", ("premise", "hypothesis"), "stars", 300),
     )
     assert options.parse(texts) == expected
 
