@@ -13,7 +13,8 @@ from sparsity import prune
 from sparsity.bench import CONTROL, Bench, Subject
 from sparsity.tasks import trends
 
-pytest_plugins = ["sparsity.pytest_memory", "sparsity.pytest_plugin", "sparsity.pytest_baseline", "pytester"]
+PLUGINS = ("memory", "workers", "plugin", "baseline", "guard")
+pytest_plugins = [*(f"sparsity.pytest_{name}" for name in PLUGINS), "pytester"]
 
 
 def question_grids(config: pytest.Config, path: Path) -> axes.Grids:

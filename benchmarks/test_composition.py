@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SEED = 0
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("steps", range(1, 1 + len(axes.COMPOSED)))
 def test_step(
     benchmark: BenchmarkFixture,

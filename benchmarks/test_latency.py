@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from sparsity.auto import told
 from sparsity.limits import unkept_promise
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from sparsity.prune import PrunedModel
 
 
+@pytest.mark.timed
 def test_forward_latency(
     benchmark: BenchmarkFixture,
     record: Recorder,

@@ -7,6 +7,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+
 from sparsity import calibration, prune
 from sparsity import pattern as patterns
 from sparsity.groups import groups_of
@@ -26,6 +28,7 @@ BESIDE_TORCH_AT = 0.9
 """Where l1 is compared with torch: at one sparsity alone, since torch takes half a minute for BERT-base."""
 
 
+@pytest.mark.timed
 def test_reaches_its_sparsity(
     benchmark: BenchmarkFixture, record: Recorder, bench: Bench, subject: Subject, recipe: prune.Recipe
 ) -> None:

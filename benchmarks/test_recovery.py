@@ -58,6 +58,8 @@ def test_recovered(
 
 def test_within_a_point(recoveries: Recoveries, grids: Grids, model: str) -> None:
     """The best recovery of single weights at 0.8 keeps accuracy, against the better of both unpruned models."""
+    if model not in axes.EMBEDDED or recoveries.bench.options.data is not None:
+        pytest.skip("claimed of the embedded models on the generated reviews; what others win back is in their cells")
     trained, wanted = seeds(grids), ("model", "task", "method", "pattern", "sparsity", "recovery")
     claimed = (model, "classification", "l1", "unstructured", CLAIMED_AT)
     asked = [str(cell.pop("recovery")) for cell in axes.cells(grids, wanted) if tuple(cell.values())[:5] == claimed]
@@ -78,6 +80,7 @@ def test_within_a_point(recoveries: Recoveries, grids: Grids, model: str) -> Non
     assert lost[best] <= margin, f"got a loss of up to {lost[best]:.4f} by {best}, should be at most {margin} [{model}]"
 
 
+@pytest.mark.timed
 def test_masks_cost_little(
     benchmark: BenchmarkFixture, record: Recorder, recoveries: Recoveries, model: str, time_per_cell: float
 ) -> None:

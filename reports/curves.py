@@ -20,7 +20,7 @@ from sparsity.record import Record
 Level = tuple[str, str, float]
 """(model, label, value) of a horizontal line."""
 Of = Callable[[Record], Height | None]
-FLOOR, BEST, CHANCE = "exact floor", "best possible", "chance (0.5)"
+FLOOR, BEST, CHANCE = "exact floor", "best possible", "chance"
 ABOUT_ASIDE = "Points at one sparsity stand a little apart, so that none hides another."
 LEVEL_LOOKS: dict[str, dict[str, Any]] = {
     FLOOR: {"color": canvas.INK, "linestyle": ":", "linewidth": 1.3},

@@ -165,16 +165,22 @@ def text_classification_accuracy(records: Sequence[Record], footer: str = "") ->
     found = of_kind(records, "quality", "accuracy")
     levels = dense_levels(found, measures.accuracy)
     levels += floors(found, curves.BEST, lambda r: r.quality.floor if r.quality else None)
-    levels += [(model, curves.CHANCE, 0.5) for model in models(found)]
+    levels += [(model, curves.CHANCE, value) for model, value in chances(found).items()]
     lines = kinds_of_lines(found, "quality", "accuracy")
     drawn = curves.curves(lines, levels, measures.accuracy, ("Text classification accuracy", "accuracy (fraction)"))
     if drawn is None:
         return None
     lowest = min(axes.get_ylim()[0] for axes in drawn.axes)
     for axes in drawn.axes:
-        axes.set_ylim(max(-0.02, min(lowest, 0.42)), 1.02)
+        axes.set_ylim(max(-0.02, min(lowest, 0.42, *(value - 0.08 for value in chances(found).values()))), 1.02)
     canvas.finish(drawn, footer, f"Bars: 95 % interval, 1.96 standard errors{_seeds_note(lines)}. {ABOUT_ASIDE}")
     return drawn
+
+
+def chances(found: Sequence[Record]) -> dict[str, float]:
+    """By model, what a guess scores on its documents: a half on the generated reviews."""
+    told = {record.cell.model: record.quality.chance for record in found if record.quality}
+    return {model: 0.5 if told.get(model) is None else float(told[model] or 0) for model in models(found)}
 
 
 def _seeds_note(lines: Sequence[Line]) -> str:

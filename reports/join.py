@@ -20,7 +20,8 @@ def joined(runs: Sequence[Run]) -> Run:
     for other in runs[1:]:
         _same(first, other, "fingerprint", first.fingerprint, other.fingerprint)
         shared = first.models.keys() & other.models.keys()
-        own, theirs = ({m: _known(m, [first, other], run.models[m]) for m in shared} for run in (first, other))
+        both = [first, other]
+        own, theirs = ({m: _known(m, both, run.models[m]) for m in shared} for run in both)
         _same(first, other, "model", own, theirs)
     _no_cell_twice(runs)
     return Run(
@@ -36,14 +37,18 @@ def joined(runs: Sequence[Run]) -> Run:
         noise_floor=max((run.noise_floor for run in runs if run.noise_floor is not None), default=None),
         roofline=_distinct(run.roofline for run in runs),
         not_run=sum(run.not_run for run in runs),
+        notes=tuple(dict.fromkeys(note for run in runs for note in run.notes)),
+        resumed=sum(run.resumed for run in runs),
         repeated=tuple(name for run in runs for name in run.repeated),
     )
 
 
 def _known(name: str, runs: Sequence[Run], model: Model) -> Model:
-    """The model with its classifier, which only a run that classified has met."""
-    met = [run.models[name].classifier for run in runs if name in run.models]
-    return model if model.classifier else replace(model, classifier=next(filter(None, met), None))
+    """The model with what only some runs know of it: its classifier, the digest of its weights."""
+    met = [run.models[name] for run in runs if name in run.models]
+    classifier = next((each.classifier for each in met if each.classifier), None)
+    digest = next((each.digest for each in met if each.digest), None)
+    return replace(model, classifier=model.classifier or classifier, digest=model.digest or digest)
 
 
 def _same(a: Run, b: Run, what: str, left: Mapping[str, object], right: Mapping[str, object]) -> None:

@@ -61,6 +61,8 @@ def _what_was_run(run: Run) -> Part:
         ("machine", run.machine),
         ("at best", run.roofline),
         ("noise floor", None if run.noise_floor is None else f"{run.noise_floor:.1%}"),
+        ("resumed", f"{run.resumed} times" if run.resumed else None),
+        *(("of the data", note) for note in run.notes),
         *run.fingerprint.items(),
     ]
     rows = tuple((key, str(value)) for key, value in facts if value is not None)

@@ -38,6 +38,8 @@ def _run(file: ResultFile) -> Run:
         noise_floor=ours.noise_floor,
         roofline=None if ours.roofline is None else str(ours.roofline),
         not_run=ours.not_run or 0,
+        notes=tuple(ours.notes or ()),
+        resumed=ours.resumed or 0,
         repeated=file.repeated,
     )
 

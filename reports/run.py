@@ -42,6 +42,10 @@ class Run:
     """What the machine does at best."""
     not_run: int = 0
     """Tests that the run was stopped before."""
+    notes: tuple[str, ...] = ()
+    """What to know of the data."""
+    resumed: int = 0
+    """How often the runs were gone on with after they had ended early."""
     repeated: tuple[str, ...] = ()
     """Tests whose cell an earlier test of the same file had measured; passed over."""
 

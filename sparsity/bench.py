@@ -16,25 +16,28 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sparsity import compiling, execution, gather, prune, record, workload
+from sparsity import classifier, compiling, execution, gather, prune, record, training, workload
 from sparsity.errors import BadValue, Refused
 from sparsity.formats import AUTO
 from sparsity.limits import Limits
 from sparsity.measure import gpu, latency, machine, memory, ratio
-from sparsity.models import embedded, hub
+from sparsity.models import embedded, hub, identity
 from sparsity.models.architecture import architecture_of
-from sparsity.models.new_head import with_new_head
-from sparsity.tasks import language_modeling, quality, trends
+from sparsity.models.new_head import CLASSES, with_new_head
+from sparsity.own_documents import OwnDocuments
+from sparsity.tasks import encoding, language_modeling, quality, reviews, trends
 
 if TYPE_CHECKING:
     import torch
     from pytest_benchmark.fixture import BenchmarkFixture
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from sparsity.measure.duet import Call
     from sparsity.options import Options
     from sparsity.prune import PrunedModel, Recipe
+    from sparsity.strict_json import Scalar
     from sparsity.tasks.batching import Batch
+    from sparsity.tasks.training import Document
 
 CONTROL = prune.Recipe("none", 0.0)
 NEW_HEAD = "new head"
@@ -43,6 +46,10 @@ CALIBRATION_BATCH = 8
 """Documents of one batch: gradients are taken batch by batch."""
 CALIBRATION_LENGTH = 64
 """Tokens of a random document."""
+LEARNT_FROM = 4000
+"""Generated reviews that a new head learns from, where the user brought no documents."""
+LEARNT_SEED = 9
+"""Of those; neither evaluated nor shown to methods."""
 MORE_CONTROLS = 3
 """Controls after a noisy one, before a model's cells on a workload are given up as noisy."""
 
@@ -86,6 +93,8 @@ class Bench:
     main_tasks: dict[str, str] = field(default_factory=dict)
     fastest: tuple[PrunedModel | None, dict[str, PreTrainedModel]] = field(default_factory=lambda: (None, {}))
     """The pruned model that was last asked for in format auto, and by workload what was chosen for it."""
+    notes: dict[str, None] = field(default_factory=dict)
+    """What was cut or left out of documents as models read them, once each, in order."""
     limits: Limits = field(init=False)
     """Of this machine, and of the dense models on their workloads."""
 
@@ -106,6 +115,39 @@ class Bench:
                 found = torch.cuda.device_count()
                 raise BadValue(f"device {self.options.device}: torch finds {found} CUDA devices here")
 
+    def check_model(self, reference: str, quality: bool) -> None:
+        """Loads a checkpoint, as its first cell would, and its tokenizer where quality is to be measured.
+
+        Raises what cannot be had of either; a head or a tokenizer that is missing is refused by the cells that need it.
+        """
+        if reference in embedded.NAMES or reference.startswith(hub.RANDOM):
+            return
+        with contextlib.suppress(Refused):
+            loaded = self.subject(reference, self.main_task(reference)).loaded
+            if quality:
+                loaded.tokenizer()
+
+    @functools.cached_property
+    def own(self) -> OwnDocuments | None:
+        """The user's own documents, read when they are first asked for; None where generated reviews stand for them."""
+        if self.options.data is None:
+            return None
+        with self.showing():
+            return OwnDocuments.of(self.options)
+
+    def check_data(self) -> None:
+        """Raises `SparsityError` where the user's documents cannot be had, or lack what the run alone is to measure."""
+        if self.own is not None:
+            self.own.check(self.options)
+
+    def data_fingerprint(self) -> dict[str, Scalar]:
+        """Which documents the user's are, for the result file; nothing where reviews are generated."""
+        return {} if self.own is None else self.own.fingerprint()
+
+    def data_notes(self) -> list[str]:
+        """What was left out, cut or taken for something, so far: of the documents, and of how models read them."""
+        return [*(self.own.notes if self.own else ()), *self.notes]
+
     def subject(self, reference: str, task: str) -> Subject:
         """The model of a reference with the head of a task, or with a `NEW_HEAD`, loaded now if it is not yet."""
         key = (reference, task)
@@ -125,8 +167,10 @@ class Bench:
                 with contextlib.nullcontext() if quick else self.showing():
                     loaded = hub.load(reference, task, dtype, device)
             except Refused as refusal:
-                self.refused[key] = refusal
-                raise
+                if task != "classification" or self.options.fine_tune is None or reference.startswith(hub.RANDOM):
+                    self.refused[key] = refusal
+                    raise
+                loaded = self._fine_tuned(reference, self.options.fine_tune, dtype, device)
             self.subjects[key] = Subject(loaded, prune.workspace(loaded.model), task)
             self._describe(reference, task, loaded)
         return self.subjects[key]
@@ -140,14 +184,27 @@ class Bench:
         """The pretrained language model of a reference, with a classifier that has learnt nothing."""
         pretrained = self.subject(reference, "lm").loaded
         pad = language_modeling.special_tokens(pretrained.tokenizer(), pretrained.model).pad
-        return with_new_head(pretrained.model, pad, seed)
+        return with_new_head(pretrained.model, pad, seed, self.own.classes() if self.own else CLASSES)
+
+    def _fine_tuned(self, reference: str, steps: int, dtype: torch.dtype, device: torch.device) -> hub.Loaded:
+        """The checkpoint with a new head, trained on the documents to learn from."""
+        rate = self.options.learning_rate or classifier.LEARNING_RATE["checkpoint"]
+        settings = training.Settings(rate, steps, accumulate=self.options.accumulate)
+        shown = self.own.to_learn_from() if self.own else reviews.documents(LEARNT_FROM, LEARNT_SEED)
+        classes = self.own.classes() if self.own else CLASSES
+        with self.showing():
+            return classifier.fine_tuned(
+                reference, shown, settings, classes, self.options.training_batch, device, dtype
+            )
 
     def _describe(self, reference: str, task: str, loaded: hub.Loaded) -> None:
         """Which class stands behind the reference: that of its main head, and that of its classifier."""
         kind, known = type(loaded.model).__name__, self.models.get(reference)
         main = kind if task == "lm" or known is None else known.class_name
         classifier = kind if task == "classification" else known.classifier if known else None
-        self.models[reference] = record.Model(main, loaded.source, loaded.source == "embedded", classifier)
+        own = loaded.folder is not None and loaded.source == "checkpoint"  # the shipped ones are held to their manifest
+        digest = identity.digest(loaded.folder) if own and loaded.folder else None
+        self.models[reference] = record.Model(main, loaded.source, loaded.source == "embedded", classifier, digest)
 
     def main_task(self, reference: str) -> str:
         """The task whose head latency and memory are measured with: "lm", or "classification" for a mere classifier."""
@@ -184,10 +241,25 @@ class Bench:
             model, count = subject.loaded.model, self.options.calibration
             if subject.loaded.source == "random":
                 subject.calibration = workload.random_batches(model, count, CALIBRATION_LENGTH, CALIBRATION_BATCH)
-            else:
-                task = self._documents(subject, count, embedded.CALIBRATION_SEED, CALIBRATION_BATCH)
+            elif self.own is None:
+                task = quality.build(*self._read_by(subject), count, embedded.CALIBRATION_SEED, CALIBRATION_BATCH)
                 subject.calibration = task.batches
+            else:
+                rest = (self.own.to_learn_from(), count, embedded.CALIBRATION_SEED, CALIBRATION_BATCH)
+                subject.calibration = quality.calibration(*self._read_by(subject), *rest)
         return subject.calibration
+
+    def training_documents(self, subject: Subject) -> list[Document] | None:
+        """The user's own documents to learn from, their classes as the subject numbers them; None: fresh reviews do.
+
+        Raises `Refused` where there are none, or the subject is a classifier of other classes.
+        """
+        model, classifies = subject.loaded.model, subject.name == "classification"
+        if self.own is not None:
+            return self.own.training_documents(model if classifies else None)
+        if classifies:
+            encoding.refuse_other_classes(model)
+        return None
 
     def calibration_seconds(self, subject: Subject) -> float:
         """What one pass over the calibration documents takes by itself, up to the last block; measured once."""
@@ -202,13 +274,15 @@ class Bench:
     def quality_task(self, subject: Subject) -> quality.Task:
         """The documents of the subject's task, encoded once."""
         if subject.task is None:
-            subject.task = self._documents(subject, self.options.documents, embedded.EVALUATION_SEED)
+            documents = self.own.evaluated if self.own else self.options.documents
+            subject.task = quality.build(*self._read_by(subject), documents, embedded.EVALUATION_SEED)
+            self.notes |= dict.fromkeys(f"{subject.loaded.reference}: {note}" for note in subject.task.notes)
         return subject.task
 
-    def _documents(self, subject: Subject, count: int, seed: int, batch_size: int = quality.BATCH_SIZE) -> quality.Task:
+    def _read_by(self, subject: Subject) -> tuple[str, PreTrainedModel, PreTrainedTokenizerBase, str]:
+        """By what documents are encoded: task, model, tokenizer and objective."""
         model, tokenizer = subject.loaded.model, subject.loaded.tokenizer()
-        objective = architecture_of(model.config.model_type).objective
-        return quality.build(subject.name, model, tokenizer, objective, count, seed, batch_size)
+        return subject.name, model, tokenizer, architecture_of(model.config.model_type).objective
 
     def score(self, reference: str, task: str, recipe: Recipe) -> quality.Scores:
         """The score of a pruned model on every document of a task; the dense model's for `CONTROL`."""

@@ -14,21 +14,26 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sparsity.errors import Refused, SparsityError
+from sparsity.journal import Entry
 from sparsity.measure import machine, ratio
 from sparsity.record import (
     Cell,
     Latency,
     Memory,
+    Model,
     NotMeasured,
     Pruned,
     Quality,
     Record,
     Recovered,
+    Roofline,
     RunPart,
     Scalar,
     Training,
     Weights,
+    from_json,
 )
+from sparsity.strict_json import plain, section
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
@@ -63,13 +68,31 @@ class Recorder:
 
 
 @dataclass
+class Unfinished:
+    """What is known of a test that runs, to be an `Entry` of the journal when it ends."""
+
+    record: Record | None = None
+    not_measured: list[NotMeasured] = field(default_factory=list)
+    postponed: bool = False
+    """Whether it was not even tried, so that another run may."""
+
+
+@dataclass
 class RunState:
-    """What the plugin gathers while tests run."""
+    """What the plugin gathers while tests run: here, earlier, or in another process."""
 
     options: Options
     bench: Bench
     records: list[Record] = field(default_factory=list)
     not_measured: list[NotMeasured] = field(default_factory=list)
+    models: dict[str, Model] = field(default_factory=dict)
+    noise: dict[str, float] = field(default_factory=dict)
+    """By model and workload, how far the dense model last seemed to differ from its own copy, a fraction."""
+    roofline: Roofline | None = None
+    notes: list[str] = field(default_factory=list)
+    """What was left out or cut of the user's documents, once each."""
+    sittings: int = 0
+    """How often the run was gone on with."""
     progress: Progress | None = None
     """None while nothing of ours runs."""
     unspanned: SparsityError | None = None
@@ -88,25 +111,52 @@ class RunState:
         found = machine.fingerprint(settings.device, settings.dtype, self.bench.threads())
         found |= {"calibration documents": settings.calibration, "multiple": settings.multiple, "head": settings.head}
         found |= {"compile": settings.compile, "learning rate": settings.learning_rate or "by model"}
-        return found | {"training batch": settings.training_batch, "accumulate": settings.accumulate}
+        found |= {"training batch": settings.training_batch, "accumulate": settings.accumulate}
+        return found | self.bench.data_fingerprint()
+
+    def learnt(self) -> dict[str, Any]:
+        """What this process has learnt beyond its cells so far, as plain JSON."""
+        bench = self.bench
+        noise = {" ".join(where): floors[-1] for where, floors in bench.noise.items() if floors}
+        roofline, notes = bench.limits.roofline, bench.data_notes()
+        found = {"models": bench.models, "noise": noise, "roofline": roofline, "notes": notes}
+        return {name: plain(value, name) for name, value in found.items() if value}
+
+    def absorb(self, entry: Entry) -> None:
+        """Takes what a finished test left, wherever and whenever it ran.
+
+        Raises `ResultNotReadable` for what no test of ours leaves.
+        """
+        if entry.record is not None:
+            self.records.append(from_json(entry.record, entry.test))
+        self.not_measured += [section(NotMeasured, each, entry.test) for each in entry.not_measured]
+        models = entry.run.get("models", {})
+        self.models |= {name: section(Model, each, entry.test) for name, each in models.items()}
+        self.noise |= entry.run.get("noise", {})
+        self.notes += [note for note in entry.run.get("notes", []) if note not in self.notes]
+        if "roofline" in entry.run:
+            self.roofline = section(Roofline, entry.run["roofline"], entry.test)
 
     def part(self) -> RunPart:
         """What is true of the whole run, as far as it has come."""
-        floor = max((floors[-1] for floors in self.bench.noise.values()), default=None)
+        floor = max(self.noise.values(), default=None)
         return RunPart(
             self.options.profile,
             self.fingerprint(),
-            self.bench.models,
+            self.models,
             self.not_measured,
             floor,
             None if floor is None else floor > ratio.NOISY,
             self.not_run or None,
-            self.bench.limits.roofline,
+            self.roofline,
+            self.notes or None,
+            self.sittings or None,
         )
 
 
 STATE = pytest.StashKey[RunState]()
 RECORDER = pytest.StashKey[Recorder]()
+UNFINISHED = pytest.StashKey[Unfinished]()
 
 
 def axes_of(item: pytest.Item) -> dict[str, Any]:

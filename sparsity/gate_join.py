@@ -32,6 +32,10 @@ def _trained(key: Key) -> bool:
     return key.kind == "training" or key.cell.plain.recovery is not None or key.cell.after is not None
 
 
+def _judged(key: Key) -> bool:
+    return key.kind == "quality"
+
+
 SETTINGS: dict[str, Callable[[Key], bool]] = {
     "dtype": lambda key: True,
     "head": lambda key: key.kind in ("latency", "memory"),
@@ -41,6 +45,8 @@ SETTINGS: dict[str, Callable[[Key], bool]] = {
     "learning rate": _trained,
     "training batch": _trained,
     "accumulate": _trained,
+    **dict.fromkeys(("data", "data digest", "data documents"), _judged),
+    **dict.fromkeys(("training data", "training digest", "training documents"), _pruned),
 }
 """What of a fingerprint was chosen for the run, and what hangs on it. All else of it is machine and software."""
 
@@ -125,14 +131,15 @@ def _of_model(name: str) -> Callable[[Key], bool]:
 
 
 def _same(one: Model, other: Model) -> bool:
-    """The classifier only where both runs have met it."""
-    met = one.classifier and other.classifier
-    blank = (dataclasses.replace(each, classifier=None) for each in (one, other))
-    return len(set(blank)) == 1 and (not met or one.classifier == other.classifier)
+    """The classifier and the digest only where both runs know them."""
+    known = [(one.classifier, other.classifier), (one.digest, other.digest)]
+    blank = (dataclasses.replace(each, classifier=None, digest=None) for each in (one, other))
+    return len(set(blank)) == 1 and all(was == now for was, now in known if was and now)
 
 
 def _class(model: Model) -> str:
-    return " / ".join(filter(None, (model.class_name, model.classifier, model.source)))
+    weights = f"weights {model.digest[:12]}" if model.digest else None
+    return " / ".join(filter(None, (model.class_name, model.classifier, model.source, weights)))
 
 
 def _elsewhere(base: ResultFile, head: ResultFile) -> list[str]:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
-from sparsity.strict_json import LARGEST, one_of, within
+from sparsity.rules import Amount, Count, Difference, OneOf, Range, Ruled, Some
 
 METRICS = ("mean_nll", "accuracy")
 QUALITY_VERDICTS = ("kept", "lost", "inconclusive")
@@ -28,78 +29,72 @@ def verdict(loss: float, stderr: float, margin: float) -> str:
     return "lost" if loss - reach > margin else "inconclusive"
 
 
+Verdict = Annotated[str, OneOf(QUALITY_VERDICTS)]
+
+
 @dataclass(frozen=True)
-class Quality:
+class Quality(Ruled):
     """A metric on a fixed set of documents. `delta` = value - dense_value, in the metric's unit."""
 
-    metric: str
+    metric: Annotated[str, OneOf(METRICS)]
     """"mean_nll" (nats per token; lower is better) or "accuracy" (a fraction; higher is better)."""
-    value: float
-    stderr: float
-    documents: int
-    perplexity: float | None = None
+    value: Amount
+    stderr: Amount
+    documents: Count
+    perplexity: Annotated[float, Range(0, math.inf)] | None = None
     """exp(value), for mean_nll only, and only while it is a finite number."""
     floor: float | None = None
     """The exact mean NLL (or Bayes accuracy) that no model can beat in expectation, where known."""
     dense_value: float | None = None
-    delta: float | None = None
-    delta_stderr: float | None = None
+    delta: Difference | None = None
+    delta_stderr: Amount | None = None
     """Paired over the same documents."""
-    verdict: str | None = None
+    verdict: Verdict | None = None
     """One of `QUALITY_VERDICTS`."""
+    chance: Amount | None = None
+    """What a guess scores on these documents: the share of the most frequent class, or the logarithm of the
+    vocabulary; absent on the generated reviews, half of which are of each class."""
+    also: dict[str, Annotated[float, Range(-1, 1)]] | None = None
+    """Further metrics on the same documents as information, by name, such as macro F1 and Matthews correlation."""
 
     def __post_init__(self) -> None:
-        one_of("metric", self.metric, METRICS)
-        one_of("verdict", self.verdict, QUALITY_VERDICTS)
-        within(self, "value", most=1 if self.metric == "accuracy" else LARGEST)
-        within(self, "documents", "stderr", "delta_stderr")
-        within(self, "perplexity", most=math.inf)
-        _differ("delta", self.delta)
-
-
-def _differ(name: str, *differences: float | None) -> None:
-    """Refuses differences that are too large, either way."""
-    for each in differences:
-        if each is not None and math.isfinite(each) and abs(each) > LARGEST:
-            raise ValueError(f"{name} {each} is not in [-{LARGEST:g}, {LARGEST:g}]")
+        super().__post_init__()
+        if self.metric == "accuracy" and math.isfinite(self.value) and self.value > 1:
+            raise ValueError(f"value {self.value} is not in [0, 1]")
 
 
 @dataclass(frozen=True)
-class Recovered:
+class Recovered(Ruled):
     """What followed pruning, and what it won back: over some training seeds, on the same documents.
 
     Values and differences are in the metric's unit, as in `Quality`; a difference is paired over documents.
     """
 
-    seeds: list[int]
-    values: list[float]
+    seeds: Annotated[list[int], Some()]
+    values: list[Amount]
     """Of the recovered model, by seed."""
-    one_shot: float
+    one_shot: Amount
     """The same choice without recovery."""
-    gained: float
+    gained: Difference
     """Mean value - one_shot."""
-    gained_stderr: float
-    control: float
+    gained_stderr: Amount
+    control: Amount
     """The unpruned model after as much training; the mean over seeds."""
-    deltas: list[float]
+    deltas: list[Difference]
     """Value - the control's of the same seed, by seed."""
-    delta: float
+    delta: Difference
     """Mean of `deltas`."""
-    delta_stderr: float
-    verdict: str
+    delta_stderr: Amount
+    verdict: Verdict
     """One of `QUALITY_VERDICTS`, of `delta`."""
-    steps: int | None = None
+    steps: Count | None = None
     """Of the optimizer, for each seed; absent where nothing was trained."""
-    seconds: float | None = None
+    seconds: Amount | None = None
     """What a seed took; median."""
-    documents: int | None = None
+    documents: Count | None = None
     """That a seed trained on; median."""
 
     def __post_init__(self) -> None:
-        one_of("verdict", self.verdict, QUALITY_VERDICTS)
-        if not self.seeds or not len(self.seeds) == len(self.values) == len(self.deltas):
+        super().__post_init__()
+        if not len(self.seeds) == len(self.values) == len(self.deltas):
             raise ValueError(f"{len(self.seeds)} seeds, {len(self.values)} values, {len(self.deltas)} differences")
-        within(self, "gained_stderr", "delta_stderr", "seconds", "steps", "documents", "one_shot", "control")
-        _differ("delta", self.gained, self.delta, *self.deltas)
-        if not all(0 <= value <= LARGEST for value in self.values):
-            raise ValueError(f"values {self.values} are not all in [0, {LARGEST:g}]")

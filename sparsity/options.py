@@ -22,6 +22,8 @@ from sparsity.tasks.quality import TASKS
 
 LEAST_DOCUMENTS = 20
 """With fewer, a standard error of accuracy is itself a guess."""
+MOST_TEXTS = 2
+"""Of a pair."""
 HEADS = ("full", "none")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 SWITCH = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
@@ -83,17 +85,17 @@ SETTINGS = {
     "dtype": f"of weights and activations: {', '.join(DTYPES)} (float32)",
     "device": "cpu or cuda (cpu)",
     "threads": "threads that torch computes with (physical cores)",
-    "documents": "documents that quality is measured on, at most; of the generated reviews an even number (1000)",
+    "documents": "documents that quality is measured on, at most; of generated reviews an even number (1000)",
     "data": "your own documents: a CSV, JSONL, Parquet or text file, a data set of the hub, or a name such as sst2",
-    "training-data": "documents that calibration and recoveries see, never evaluated; by the name of --data unless given",
+    "training-data": "documents that calibration and recoveries see, never evaluated; of --data unless given",
     "text-column": "the column of --data that holds the text; two, with a comma between, for tasks about pairs",
     "label-column": "the column of --data that holds the class",
     "fine-tune": "steps of fine-tuning for a checkpoint without a classification head; refused unless given",
-    "calibration": "documents that methods which look at inputs or gradients see, even (128)",
+    "calibration": "documents that methods which look at inputs or gradients see; generated reviews are even (128)",
     "multiple": "the neurons that stay in a block are rounded up to a multiple of it (1)",
     "head": "full, or none: forward passes end with the last hidden states, as the base model's do (full)",
     "compile": "compile the models of latency and memory, pruned and unpruned, by torch.compile",
-    "learning-rate": "of recoveries; 1e-3 for the embedded models, 5e-5 for others, unless given",
+    "learning-rate": "of recoveries and --fine-tune; 1e-3 for the embedded models, 5e-5 for others, unless given",
     "training-batch": "documents of a training batch of recoveries (32)",
     "accumulate": "batches of a training step of recoveries (1)",
     "training-state": "a folder from which interrupted recoveries go on; none unless given",
@@ -127,7 +129,7 @@ class Options:
     compile: bool = False
     """Whether latency and memory are of models compiled by `torch.compile`, pruned and unpruned."""
     learning_rate: float | None = None
-    """Of recoveries; None: `recoveries.LEARNING_RATE`, by what the model is."""
+    """Of recoveries and `fine_tune`; None: `recoveries.LEARNING_RATE`, by what the model is."""
     training_batch: int = 32
     """Documents of a training batch."""
     accumulate: int = 1
@@ -163,6 +165,7 @@ def parse(texts: Mapping[str, str]) -> Options:
             if not items:
                 raise BadValue(f"{name} {text!r} names nothing, so there would be nothing to measure")
             axes[name] = tuple(dict.fromkeys(axis.parse(item) for item in items))
+    data = texts.get("data", "").strip() or None
     dtype = _one_of("dtype", DTYPES)(texts.get("dtype") or "float32")
     return Options(
         profile=texts.get("profile") or "default",
@@ -170,8 +173,8 @@ def parse(texts: Mapping[str, str]) -> Options:
         dtype=dtype,
         device=_device(texts.get("device") or "cpu"),
         threads=_count("threads", texts["threads"]) if texts.get("threads") else None,
-        documents=_documents("documents", texts.get("documents") or "1000"),
-        calibration=_documents("calibration", texts.get("calibration") or "128"),
+        documents=_documents("documents", texts.get("documents") or "1000", own=data is not None),
+        calibration=_documents("calibration", texts.get("calibration") or "128", own=data is not None),
         multiple=_count("multiple", texts.get("multiple") or "1"),
         head=_one_of("head", HEADS)(texts.get("head") or "full"),
         compile=_switch("compile", texts.get("compile") or "no"),
@@ -183,10 +186,10 @@ def parse(texts: Mapping[str, str]) -> Options:
         budget=_seconds("budget", texts.get("budget")),
         cell_timeout=_seconds("cell-timeout", texts.get("cell-timeout")),
         resume=_switch("resume", texts.get("resume") or "no"),
-        data=texts.get("data") or None,
-        training_data=texts.get("training-data") or None,
-        text_column=tuple(name.strip() for name in texts["text-column"].split(",")) if texts.get("text-column") else (),
-        label_column=texts.get("label-column") or None,
+        data=data,
+        training_data=_of_data("training-data", texts, data),
+        text_column=_text_columns(texts, data),
+        label_column=_label_column(texts, data),
         fine_tune=_count("fine-tune", texts["fine-tune"]) if texts.get("fine-tune") else None,
     )
 
@@ -225,8 +228,35 @@ def _switch(name: str, text: str) -> bool:
     return SWITCH[text.lower()]
 
 
-def _documents(name: str, text: str) -> int:
+def _documents(name: str, text: str, own: bool) -> int:
+    """Of generated reviews half carry each label; the user's own are what they are."""
     count = _count(name, text)
-    if count % 2 or count < LEAST_DOCUMENTS:
+    if own:
+        if name == "documents" and count < LEAST_DOCUMENTS:
+            raise BadValue(f"documents {count} is not a number from {LEAST_DOCUMENTS}; fewer tell nothing of a model")
+    elif count % 2 or count < LEAST_DOCUMENTS:
         raise BadValue(f"{name} {count} is not an even number from {LEAST_DOCUMENTS}; half of them carry each label")
     return count
+
+
+def _of_data(name: str, texts: Mapping[str, str], data: str | None) -> str | None:
+    """An option that says something of `data`, and nothing without it."""
+    text = texts.get(name, "").strip()
+    if text and data is None:
+        raise BadValue(f"{name} {text!r} without data; generated reviews need none, own documents are named by --data")
+    return text or None
+
+
+def _text_columns(texts: Mapping[str, str], data: str | None) -> tuple[str, ...]:
+    text = _of_data("text-column", texts, data)
+    names = tuple(name.strip() for name in text.split(",")) if text else ()
+    if len(names) > MOST_TEXTS or not all(names) or len(set(names)) < len(names):
+        raise BadValue(f"text-column {text!r} is not one column, or two different ones with a comma between for pairs")
+    return names
+
+
+def _label_column(texts: Mapping[str, str], data: str | None) -> str | None:
+    name = _of_data("label-column", texts, data)
+    if name is not None and name in _text_columns(texts, data):
+        raise BadValue(f"label-column {name!r} is the text column as well; the class stands in another")
+    return name

@@ -55,7 +55,7 @@ class Baseline:
         """What this run has measured, as if it were read from its result file."""
         if self.fingerprint is None:
             self.fingerprint = state.fingerprint()
-        part = dataclasses.replace(part, fingerprint=self.fingerprint, models=state.bench.models)
+        part = dataclasses.replace(part, fingerprint=self.fingerprint, models=state.models)
         return ResultFile(Path("this run"), tuple(entries), part)
 
     def of(self, measured: Measured, state: RunState) -> list[Finding]:

@@ -11,6 +11,7 @@ What a cell is, and how its errors become one line, is in `cells`.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import threading
@@ -20,9 +21,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sparsity import options, summary
+from sparsity import options, pytest_journal, pytest_workers, summary
 from sparsity.bench import Bench
-from sparsity.cells import RECORDER, STATE, Recorder, RunState, axes_of, one_line_errors, reason_of
+from sparsity.cells import (
+    RECORDER,
+    STATE,
+    UNFINISHED,
+    Recorder,
+    RunState,
+    Unfinished,
+    axes_of,
+    one_line_errors,
+    reason_of,
+)
 from sparsity.compositions import Compositions
 from sparsity.errors import Refused, SparsityError
 from sparsity.models import hub
@@ -73,12 +84,17 @@ def pytest_configure(config: pytest.Config) -> None:
     texts = {name: config.getoption(_key(name)) or config.getini(_key(name)) for name in OPTIONS}
     try:
         parsed = options.parse(texts)
+        parsed = dataclasses.replace(parsed, device=pytest_workers.own_device(config, parsed.device))
     except SparsityError as error:
         raise pytest.UsageError(str(error)) from None
     _check_result_file(config)
     if not any(getattr(config.option, name, None) for name in SHOWN_BY_PYTEST_BENCHMARK):
         config.option.benchmark_quiet = True  # its table has a row for each test; `summary` says it more briefly
     config.stash[STATE] = RunState(parsed, Bench(parsed, showing=lambda: uncaptured(config)))
+    keeper = pytest_journal.Keeper(config)
+    config.pluginmanager.register(keeper, "sparsity-journal")
+    if pytest_workers.distributes(config):
+        config.pluginmanager.register(pytest_workers.Distributor(keeper), "sparsity-workers")
 
 
 def _check_result_file(config: pytest.Config) -> None:
@@ -86,8 +102,6 @@ def _check_result_file(config: pytest.Config) -> None:
     file = getattr(config.option, "benchmark_json", None)
     if file is None:
         return
-    if getattr(config.option, "dist", "no") != "no":
-        raise pytest.UsageError("--benchmark-json: pytest-xdist runs tests side by side, times nothing; run without -n")
     folder = Path(file).absolute().parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise pytest.UsageError(f"--benchmark-json {file}: the folder {folder} is not there or may not be written to")
@@ -125,8 +139,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """An unknown axis, a model or device that is not there: the run ends with one line, before anything is measured."""
+    try:
+        _check(session)
+    except pytest.UsageError as error:
+        if not pytest_workers.is_worker(session.config):
+            raise
+        pytest_workers.refuse(session, error)
+
+
+def _check(session: pytest.Session) -> None:
     state = session.config.stash[STATE]
     if state.unspanned is not None:
         raise pytest.UsageError(str(state.unspanned))
@@ -137,8 +161,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     try:
         with uncaptured(session.config):
             state.bench.check_device()
+            state.bench.check_data()
             for reference in references:
                 hub.check(reference)
+            quality = any(axes.get("model") == references[0] and "task" in axes for axes in map(axes_of, session.items))
+            state.bench.check_model(references[0], quality)  # the one that is measured first, and is loaded now
     except SparsityError as error:
         raise pytest.UsageError(str(error)) from None
     state.progress = Progress(len(session.items))
@@ -156,6 +183,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     with one_line_errors(item):
         budget = state.options.budget
         if budget is not None and state.progress is not None and state.progress.seconds > budget and axes_of(item):
+            item.stash.setdefault(UNFINISHED, Unfinished()).postponed = True
             raise Refused(f"the run's budget of {budget:g} s was spent; --budget gives it more")
         return (yield)
 
@@ -171,42 +199,34 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Stamps the record of a finished cell, and lists a cell that gave none."""
+    """Stamps the record of a finished cell, lists a cell that gave none, and hands on what a test left as it ends."""
     report = yield
-    state, recorder = item.config.stash[STATE], item.stash.get(RECORDER, None)
+    recorder = item.stash.get(RECORDER, None)
+    unfinished = item.stash.setdefault(UNFINISHED, Unfinished())
     reason = reason_of(report)
     if report.when == "call" and recorder is not None and not report.skipped:
         try:
-            record = recorder.finished(report.outcome, reason)
-            recorder.benchmark.extra_info[KEY] = to_json(record)
-            state.records.append(record)
+            unfinished.record = recorder.finished(report.outcome, reason)
+            recorder.benchmark.extra_info[KEY] = to_json(unfinished.record)
         except (TypeError, ValueError) as error:  # a number that is not finite, or no number, was not measured
             if report.passed:  # else the test's own reason says more
                 report.outcome, report.longrepr, reason = "failed", str(error), str(error)
-            recorder.benchmark.extra_info[KEY] = to_json(Record(recorder.cell, outcome="failed", reason=reason))
+            unfinished.record = Record(recorder.cell, outcome="failed", reason=reason)
+            recorder.benchmark.extra_info[KEY] = to_json(unfinished.record)
     axes = axes_of(item)
     if axes and not report.passed:
         outcome = report.outcome if report.skipped or report.when == "call" else "error"
-        state.not_measured.append(NotMeasured(Cell(**axes), item.nodeid, outcome, reason or "no reason given"))
+        unfinished.not_measured.append(NotMeasured(Cell(**axes), item.nodeid, outcome, reason or "no reason given"))
+    if report.when == "teardown":
+        pytest_journal.hand_on(report, item, unfinished, recorder)
     return report
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Every few seconds, a line that says how far the run is and how long it still takes."""
+    """Nothing runs between tests."""
     result = yield
-    state = item.config.stash[STATE]
-    state.running = None
-    if state.progress is None:
-        return result
-    axes = axes_of(item)
-    line = state.progress.advance(Cell(**axes) if axes else item.name)
-    reporter = item.config.pluginmanager.get_plugin("terminalreporter")
-    if line and reporter is not None:
-        reporter.ensure_newline()
-        if item.config.get_terminal_writer().width_of_current_line:  # dots, of which ensure_newline does not know
-            reporter.line("")
-        reporter.write_line(line)
+    item.config.stash[STATE].running = None
     return result
 
 
@@ -249,15 +269,6 @@ def record(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> Recor
     return recorder
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]:
-    """A test that was interrupted has no times, and pytest-benchmark would stumble over it and write nothing."""
-    state = session.config.stash[STATE]
-    if state.running is not None:
-        state.running.benchmark.has_error = True
-    yield
-
-
 # -- the result file and the end of the run --------------------------------------------------------------
 
 
@@ -269,16 +280,11 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
         del machine_info["cpu"][name]
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_json: dict[str, Any]) -> None:
-    """What is true of the whole run."""
-    del benchmarks
-    output_json[KEY] = to_json(config.stash[STATE].part())
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """What was measured, in two compact tables, and what was not."""
     state = config.stash[STATE]
-    if found := summary.text(state.records, state.not_measured, state.not_run, state.bench.limits.roofline):
+    for note in state.notes:
+        terminalreporter.write_line(f"note: {note}")
+    if found := summary.text(state.records, state.not_measured, state.not_run, state.roofline):
         terminalreporter.section("sparsity")
         terminalreporter.write_line(found)

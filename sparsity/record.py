@@ -4,7 +4,7 @@ A run's only result file is the one that pytest-benchmark writes. Each entry of 
 carries the record of its cell under `extra_info["sparsity"]`; the top level carries, under
 `"sparsity"`, what is true of the whole run. Writer (the pytest plugin) and reader (`reports/`) both
 go through this file, so a name cannot drift between them; the sections about time stand in `timing`,
-those about quality in `judging`.
+those about quality in `judging`, and `schema` makes the published JSON schema out of all of them.
 
 Strict JSON: a number is finite, and what was not measured is absent, never 0 and never null.
 
@@ -22,15 +22,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from sparsity.errors import ResultNotReadable
 from sparsity.judging import METRICS as METRICS
 from sparsity.judging import QUALITY_VERDICTS as QUALITY_VERDICTS
 from sparsity.judging import Quality as Quality
 from sparsity.judging import Recovered as Recovered
+from sparsity.rules import Amount, Count, Hexadecimal, OneOf, Range, Ruled, Some
 from sparsity.strict_json import Scalar as Scalar  # part of the schema, for whoever reads it
-from sparsity.strict_json import one_of, plain, section, within
+from sparsity.strict_json import plain, section
 from sparsity.timing import LATENCY_VERDICTS as LATENCY_VERDICTS
 from sparsity.timing import WITHHELD as WITHHELD
 from sparsity.timing import Latency as Latency
@@ -47,17 +48,18 @@ OUTCOMES = ("passed", "failed", "error")
 MEMORY_VERDICTS = ("smaller", "same", "larger")
 
 Section = TypeVar("Section")
+Share = Annotated[float, Range(0, 1)]
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(Ruled):
     """One choice on every axis. An axis that does not apply is None here and absent in the file."""
 
     model: str
     method: str | None = None
     pattern: str | None = None
     scope: str | None = None
-    sparsity: float | None = None
+    sparsity: Annotated[float, Range(0, 1, open_=True)] | None = None
     format: str | None = None
     recovery: str | None = None
     """As on the command line, such as "distill:200"; absent where nothing followed pruning."""
@@ -68,9 +70,6 @@ class Cell:
     dtype: str | None = None
     task: str | None = None
     seed: int | None = None
-
-    def __post_init__(self) -> None:
-        within(self, "sparsity", most=math.nextafter(1, 0))
 
     @property
     def plain(self) -> Cell:
@@ -83,90 +82,87 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Pruned:
+class Pruned(Ruled):
     """What was removed, with its denominators."""
 
-    prunable_sparsity: float
+    prunable_sparsity: Share
     """Removed / prunable weights."""
-    total_sparsity: float
+    total_sparsity: Share
     """Removed / all parameters, tied storage counted once."""
-    prunable_parameters: int
-    total_parameters: int
-    seconds: float | None = None
+    prunable_parameters: Count
+    total_parameters: Count
+    seconds: Amount | None = None
     """What pruning cost; statistics, scores, masks and their application."""
-    extra_bytes: int | None = None
+    extra_bytes: Count | None = None
     """Peak of memory beyond the model while pruning, masks included."""
-    torch_seconds: float | None = None
+    torch_seconds: Amount | None = None
     """The same choice through `torch.nn.utils.prune`."""
-    torch_extra_bytes: int | None = None
-    forward_seconds: float | None = None
+    torch_extra_bytes: Count | None = None
+    forward_seconds: Amount | None = None
     """The forward passes over the calibration batches alone, as often as the method makes them."""
-    copy_seconds: float | None = None
+    copy_seconds: Amount | None = None
     """Reading and writing every prunable weight once: what no method can do without."""
-    convert_seconds: float | None = None
+    convert_seconds: Amount | None = None
     """Bringing the pruned model into its format; of `auto` with all that it measures to choose."""
-    choices: dict[str, int] | None = None
+    choices: dict[str, Count] | None = None
     """By format, how many layers `auto` brought into it."""
     notes: list[str] | None = None
     """What to know of it, such as singular Hessians."""
 
 
 @dataclass(frozen=True)
-class Memory:
+class Memory(Ruled):
     """Bytes. Exact, so equal runs give equal numbers."""
 
-    weights_bytes: int
+    weights_bytes: Count
     """Resident: parameters, buffers and what a format computes from them and keeps."""
-    peak_bytes: int
+    peak_bytes: Count
     """Peak of a warm forward pass beyond what was resident before it."""
     source: str
     """What counted: "cuda allocator" or "cpu profiler"."""
-    disk_bytes: int | None = None
+    disk_bytes: Count | None = None
     """Size of the model's safetensors file."""
-    dense_weights_bytes: int | None = None
-    dense_peak_bytes: int | None = None
-    verdict: str | None = None
+    dense_weights_bytes: Count | None = None
+    dense_peak_bytes: Count | None = None
+    verdict: Annotated[str, OneOf(MEMORY_VERDICTS)] | None = None
     """One of `MEMORY_VERDICTS`, of weights_bytes + peak_bytes against dense."""
-
-    def __post_init__(self) -> None:
-        one_of("verdict", self.verdict, MEMORY_VERDICTS)
-        within(self, "weights_bytes", "peak_bytes", "disk_bytes", "dense_weights_bytes", "dense_peak_bytes")
 
 
 @dataclass(frozen=True)
-class LayerWeights:
+class LayerWeights(Ruled):
     """The values of one parameter tensor."""
 
     name: str
     prunable: bool
-    parameters: int
+    parameters: Count
     mean: float
     std: float
     minimum: float
     maximum: float
-    counts: list[int]
+    counts: list[Annotated[int, Range(0, math.inf)]]
     """Values in each bin of `Weights.edges`."""
 
 
 @dataclass(frozen=True)
-class Weights:
+class Weights(Ruled):
     """How the values of a model are distributed; tied tensors once."""
 
-    edges: list[float]
+    edges: Annotated[list[float], Some(2)]
     """Bin edges, ascending, one more than there are counts."""
     layers: list[LayerWeights]
 
     def __post_init__(self) -> None:
-        if len(self.edges) < 2 or any(a >= b for a, b in pairwise(self.edges)):
+        super().__post_init__()
+        if any(a >= b for a, b in pairwise(self.edges)):
             raise ValueError("the bin edges do not ascend")
+        bins = len(self.edges) - 1
         for layer in self.layers:
-            if len(layer.counts) != len(self.edges) - 1 or min(layer.counts) < 0:
-                bins = len(self.edges) - 1
-                raise ValueError(f"{layer.name} has {len(layer.counts)} counts for {bins} bins, or a negative one")
+            if len(layer.counts) != bins:
+                raise ValueError(f"{layer.name} has {len(layer.counts)} counts for {bins} bins")
 
 
 @dataclass(frozen=True)
-class Record:
+class Record(Ruled):
     """All that one cell left. Sections that it did not measure are None."""
 
     cell: Cell
@@ -177,12 +173,12 @@ class Record:
     recovered: Recovered | None = None
     training: Training | None = None
     weights: Weights | None = None
-    outcome: str | None = None
+    outcome: Annotated[str, OneOf(OUTCOMES)] | None = None
     reason: str | None = None
     """Why the outcome is not "passed"."""
 
     def __post_init__(self) -> None:
-        one_of("outcome", self.outcome, OUTCOMES)
+        super().__post_init__()
         if self.recovered and self.quality and self.quality.metric == "accuracy":
             values = [self.recovered.one_shot, self.recovered.control, *self.recovered.values]
             if max(values) > 1:
@@ -190,7 +186,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Model:
+class Model(Ruled):
     """What a model's reference turned out to be."""
 
     class_name: str
@@ -201,6 +197,8 @@ class Model:
     """Whether its quality says nothing about full-size models."""
     classifier: str | None = None
     """transformers' class of the head that accuracy is measured with."""
+    digest: Annotated[str, Hexadecimal(64)] | None = None
+    """SHA-256 over its weights."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +214,7 @@ class NotMeasured:
 
 
 @dataclass(frozen=True)
-class RunPart:
+class RunPart(Ruled):
     """What is true of a whole run; stands at the top of the file."""
 
     profile: str
@@ -225,14 +223,18 @@ class RunPart:
     models: dict[str, Model]
     """By reference."""
     not_measured: list[NotMeasured]
-    noise_floor: float | None = None
+    noise_floor: Amount | None = None
     """The largest of the run's controls: how far a model seems to differ from its own copy, a fraction."""
     noisy: bool | None = None
     """Whether that withheld latency verdicts."""
-    not_run: int | None = None
+    not_run: Count | None = None
     """Tests that the run was stopped before."""
     roofline: Roofline | None = None
     """Measured with the first latency."""
+    notes: list[str] | None = None
+    """What to know of the data, such as rows that were left out."""
+    resumed: Count | None = None
+    """How often the run was gone on with after it had ended early."""
 
 
 def to_json(record: Record | RunPart) -> dict[str, Any]:

@@ -134,10 +134,11 @@ class Recoveries:
         return training.Settings(rate, steps, key.recovery.seconds, options.accumulate, seed=key.seed)
 
     def training_batches(self, subject: Subject, seed: int) -> Iterator[Batch]:
-        """Fresh documents for the subject's task, without end."""
+        """Documents for the subject's task, without end: fresh ones, or the user's own again and again."""
         model, tokenizer = subject.loaded.model, subject.loaded.tokenizer()
         objective = architecture_of(model.config.model_type).objective
-        fresh = documents.fresh_reviews(TRAINING_SEED + seed)
+        own = self.bench.training_documents(subject)
+        fresh = documents.fresh_reviews(TRAINING_SEED + seed) if own is None else documents.again_and_again(own, seed)
         size = self.bench.options.training_batch
         return documents.of_model(subject.name, model, tokenizer, objective, fresh, size, seed)
 
@@ -153,6 +154,8 @@ class Recoveries:
         if options.training_state is None:
             return None
         told = f"{title} {options.dtype} batch {options.training_batch} calibration {options.calibration}"
+        if own := self.bench.own:
+            told += f" data {own.training.digest}"
         return Path(options.training_state) / hashlib.sha256(told.encode()).hexdigest()[:16]
 
     def found(

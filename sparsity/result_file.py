@@ -1,14 +1,19 @@
 """One result file as frozen values, checked: the file that pytest-benchmark wrote, with records of ours in it.
 
-Standard library only. Refuses, with the file and the value in the message: what is not there, not JSON, holds NaN
-or infinity, was not written by pytest-benchmark, holds no record of ours, or follows another schema. Records of
-failed cells are kept, for the list of what was not measured.
+A file may come from a stranger: it is held to the published schema before anything of it is used, what it says is
+never run or opened, and no character of it steers a terminal. Records of failed cells are kept, for the list of what
+was not measured.
+
+Refuses, with the file, the place and the value in the message: what is not there, larger than `LARGEST`, not JSON,
+holds NaN or infinity or the same key twice, was not written by pytest-benchmark, holds no record of ours, or breaks
+the schema.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +21,10 @@ from typing import Any, NamedTuple, NoReturn
 
 from sparsity.errors import ResultNotReadable
 from sparsity.record import KEY, Cell, Record, RunPart, from_json, run_from_json
+from sparsity.validation import check
 
+LARGEST = 128 * 2**20
+"""Bytes; a hundred times what the longest run has written. Parsed, JSON takes many times its size."""
 DRAWN = (None, "passed")
 """Outcomes whose numbers count; a record without an outcome passed."""
 _SECTIONS = ("latency", "memory", "quality", "recovered", "training", "weights")
@@ -71,67 +79,75 @@ class ResultFile:
 
 
 def load(path: Path) -> ResultFile:
-    """The file, read once; raises `ResultNotReadable` as the module says."""
-    file = _Part(_load(path), str(path))
-    entries = file.data.get("benchmarks")
-    if not isinstance(entries, list) or "machine_info" not in file.data:
-        raise ResultNotReadable(f"{path}: pytest-benchmark did not write this file; give one from --benchmark-json")
-    records, repeated = _records(file)
-    if KEY not in file.data:
-        raise ResultNotReadable(f"{path}: no {KEY!r} part at the top of it; was the suite's plugin loaded?")
+    """The file, read once; raises `ResultNotReadable` as the module says, in one line of printable characters."""
+    try:
+        return _read(path)
+    except ResultNotReadable as error:
+        raise ResultNotReadable(_printable(str(error))) from None
+
+
+def _read(path: Path) -> ResultFile:
+    data = _load(path)
+    _recognise(path, data)
+    check(data, str(path))
+    records, repeated = _records(path, data)
     return ResultFile(
         path,
         records,
-        run_from_json(file.data[KEY], f"{path}: {KEY}"),
-        machine=_machine(file.part("machine_info")),
-        datetime=file.get("datetime", str),
-        commit=_commit(file.part("commit_info")),
+        run_from_json(data[KEY], f"{path}: {KEY}"),
+        machine=_machine(data["machine_info"] or {}),
+        datetime=data.get("datetime"),
+        commit=_commit(data.get("commit_info") or {}),
         repeated=repeated,
     )
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A JSON object and what to call it in an error."""
-
-    data: Mapping[str, Any]
-    where: str
-
-    def get(self, key: str, kind: type | tuple[type, ...]) -> Any:
-        """The value of a key, None where the key is absent or null; another type is an error."""
-        value = self.data.get(key)
-        if value is None or isinstance(value, kind):
-            return value
-        raise ResultNotReadable(f"{self.where}: {key!r} is a {type(value).__name__}; write the file again")
-
-    def part(self, key: str) -> _Part:
-        """An object inside this one; empty where the key is absent."""
-        return _Part(self.get(key, dict) or {}, f"{self.where}: {key}")
-
-    def parts(self, key: str) -> list[_Part]:
-        """A list of objects inside this one; empty where the key is absent."""
-        items = self.get(key, list) or []
-        for i, item in enumerate(items):
-            if not isinstance(item, dict):
-                raise ResultNotReadable(f"{self.where}: {key}[{i}] is a {type(item).__name__}; write the file again")
-        return [_Part(item, f"{self.where}: {key}[{i}]") for i, item in enumerate(items)]
+def _recognise(path: Path, data: Any) -> None:
+    """Refuses what is another kind of file altogether, in plainer words than a schema has."""
+    others = f"{path}: pytest-benchmark did not write this file"
+    if not isinstance(data, dict):
+        raise ResultNotReadable(f"{others}; it holds a {type(data).__name__}")
+    entries = data.get("benchmarks")
+    if not isinstance(entries, list) or "machine_info" not in data:
+        raise ResultNotReadable(f"{others}; give one from --benchmark-json")
+    if all(isinstance(entry, dict) and _ours(entry) is None for entry in entries):
+        raise ResultNotReadable(f"{path}: no sparsity records in it; run pytest benchmarks with this suite")
+    if KEY not in data:
+        raise ResultNotReadable(f"{path}: no {KEY!r} part at the top of it; was the suite's plugin loaded?")
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _ours(entry: Mapping[str, Any]) -> Any:
+    """The record of an entry of `benchmarks`; None for a benchmark of somebody else."""
+    extra = entry.get("extra_info")
+    return extra.get(KEY) if isinstance(extra, dict) else None
+
+
+def _printable(message: str) -> str:
+    """On one line, with escapes for what a terminal would obey."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+
+
+def _load(path: Path) -> Any:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        data = json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_whole)
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+        if len(data) > LARGEST:
+            raise ResultNotReadable(f"{path}: larger than {LARGEST >> 20} MiB, which no result file is; give another")
+        return json.loads(
+            data.decode("utf-8-sig"),
+            parse_constant=_refuse,
+            parse_float=_finite,
+            parse_int=_whole,
+            object_pairs_hook=_each_once,
+        )
     except FileNotFoundError:
         raise ResultNotReadable(f"{path}: no such file; pytest benchmarks --benchmark-json={path} writes it") from None
     except OSError as error:
         raise ResultNotReadable(f"{path}: cannot be read ({error.strerror}); give a JSON file") from None
     except RecursionError:
         raise ResultNotReadable(f"{path}: nested too deeply for a result file; write the file again") from None
-    except ValueError as error:  # broken JSON, bytes that are not UTF-8, a number that is not finite
+    except ValueError as error:  # broken JSON, bytes that are not UTF-8, a number that is not finite, a key twice
         raise ResultNotReadable(f"{path}: not a JSON file ({error}); write the file again") from None
-    if not isinstance(data, dict):
-        raise ResultNotReadable(f"{path}: pytest-benchmark did not write this file; it holds a {type(data).__name__}")
-    return data
 
 
 def _refuse(constant: str) -> NoReturn:
@@ -152,35 +168,41 @@ def _whole(text: str) -> int:
     return value
 
 
-def _records(file: _Part) -> tuple[tuple[Measured, ...], tuple[str, ...]]:
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys are all different: of two readers one would take the first, the other the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {twice[:60]!r} stands twice in an object")
+    return found
+
+
+def _records(path: Path, data: Mapping[str, Any]) -> tuple[tuple[Measured, ...], tuple[str, ...]]:
     """The records in file order, and the names of those passed over because their cell stood there before."""
     seen: set[Key] = set()
     records: list[Measured] = []
     repeated: list[str] = []
-    for entry in file.parts("benchmarks"):
-        extra = entry.part("extra_info")
-        if KEY not in extra.data:
-            continue  # a benchmark of somebody else
-        fullname = entry.get("fullname", str) or "?"
-        measured = Measured(fullname, from_json(extra.data[KEY], f"{file.where}: {fullname}"))
+    for entry in data["benchmarks"]:
+        if (ours := _ours(entry)) is None:
+            continue
+        fullname = entry.get("fullname") or "?"
+        measured = Measured(fullname, from_json(ours, f"{path}: {fullname}"))
         keys = measured.keys
         if seen.isdisjoint(keys):
             records.append(measured)
         else:
             repeated.append(fullname)
         seen.update(keys)
-    if not records:
-        raise ResultNotReadable(f"{file.where}: no sparsity records in it; run pytest benchmarks with this suite")
     return tuple(records), tuple(repeated)
 
 
-def _machine(info: _Part) -> str | None:
+def _machine(info: Mapping[str, Any]) -> str | None:
     """What pytest-benchmark itself knows of the machine, for files without a fingerprint."""
-    cpu = info.part("cpu")
-    values = [cpu.data.get("brand_raw"), info.data.get("machine"), info.data.get("system")]
-    return ", ".join(str(value) for value in values if value) or None
+    cpu = info.get("cpu") or {}
+    values = [cpu.get("brand_raw"), info.get("machine"), info.get("system")]
+    return ", ".join(value for value in values if value) or None
 
 
-def _commit(info: _Part) -> str | None:
-    commit = info.get("id", str)
-    return f"{commit} with uncommitted changes" if commit and info.data.get("dirty") is True else commit
+def _commit(info: Mapping[str, Any]) -> str | None:
+    commit = info.get("id")
+    return f"{commit} with uncommitted changes" if commit and info.get("dirty") is True else commit

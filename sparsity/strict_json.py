@@ -1,39 +1,22 @@
 """Frozen dataclasses to plain JSON values and back, strictly.
 
 What is None is absent. Refuses on the way out a number that is not finite and whatever JSON has no place
-for; on the way in a field that is missing or of another type, by its path.
+for; on the way in a field that is missing, of another type or against its class's rules, by its path.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
-import types
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from sparsity.errors import ResultNotReadable
+from sparsity.rules import hints, inner, optional
 
 Scalar = str | int | float | bool
 Section = TypeVar("Section")
-LARGEST = 1e100
-"""Of a measurement: the squares of many, and the ratio of two, must be numbers too."""
-
-
-def one_of(name: str, value: str | None, known: tuple[str, ...]) -> None:
-    """Refuses a value, such as a verdict, that is none of those known."""
-    if value is not None and value not in known:
-        raise ValueError(f"{name} {value!r} is none of {', '.join(known)}")
-
-
-def within(section: object, *names: str, most: float = LARGEST) -> None:
-    """Refuses what cannot be, such as a negative time. What is no number passes, and is refused when it is written."""
-    for name in names:
-        value = getattr(section, name)
-        if value is not None and math.isfinite(value) and not 0 <= value <= most:
-            raise ValueError(f"{name} {value} is not in [0, {most:g}]")
 
 
 def plain(value: Any, where: str) -> Any:
@@ -59,11 +42,11 @@ def section(kind: type[Section], data: Any, where: str) -> Section:
     """A dataclass out of a JSON object, every field checked; fields that are not known are passed over."""
     if not isinstance(data, Mapping):
         raise ResultNotReadable(f"{where}: expected an object, got {type(data).__name__}")
-    hints = _hints(typing.cast(type, kind))
+    known = hints(typing.cast(type, kind))
     values = {}
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]  # kind is one of the dataclasses above
         if field.name in data:
-            values[field.name] = _checked(hints[field.name], data[field.name], f"{where}.{field.name}")
+            values[field.name] = _checked(known[field.name], data[field.name], f"{where}.{field.name}")
         elif field.default is dataclasses.MISSING:
             raise ResultNotReadable(f"{where}: {field.name!r} is missing")
     try:
@@ -72,16 +55,8 @@ def section(kind: type[Section], data: Any, where: str) -> Section:
         raise ResultNotReadable(f"{where}: {error}") from None
 
 
-@functools.cache
-def _hints(kind: type) -> dict[str, Any]:
-    """The types of a dataclass's fields; resolved once, since files hold hundreds of each."""
-    return typing.get_type_hints(kind)
-
-
 def _checked(hint: Any, value: Any, where: str) -> Any:
-    if isinstance(hint, types.UnionType) and types.NoneType in typing.get_args(hint):
-        # X | None: absent means None, so a present value is an X
-        (hint,) = (option for option in typing.get_args(hint) if option is not types.NoneType)
+    hint = inner(optional(hint)[0])  # X | None: absent means None, so a present value is an X
     if dataclasses.is_dataclass(hint):
         return section(typing.cast(type, hint), value, where)
     if typing.get_origin(hint) is list:

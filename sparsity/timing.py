@@ -5,37 +5,42 @@ Refuses what cannot be: a negative time, a verdict that is none, a count below 1
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
-from sparsity.strict_json import one_of, within
+from sparsity.rules import Above, Amount, Count, Difference, OneOf, Range, Ruled, Some
 
 LATENCY_VERDICTS = ("faster", "same", "slower", "inconclusive")
 WITHHELD = "noisy: "
 """How the reason begins where noise withholds the verdict on a latency."""
 
 
+Speed = Annotated[float, Above(0)]
+"""A machine that reads or multiplies nothing in a second was not measured."""
+Times = Annotated[int, Range(1, math.inf)]
+
+
 @dataclass(frozen=True)
-class Read:
+class Read(Ruled):
     """How fast so many bytes are read again and again, from whichever cache or memory they lie in."""
 
-    bytes: int
-    bytes_per_second: float
+    bytes: Count
+    bytes_per_second: Speed
 
 
 @dataclass(frozen=True)
-class Roofline:
+class Roofline(Ruled):
     """What the machine can do at best on the run's device, with its threads, as measured in the run."""
 
-    flops_per_second: dict[str, float]
+    flops_per_second: Annotated[dict[str, Speed], Some()]
     """By dtype, of the fastest product of two matrices, two operations for each multiply-add."""
-    reads: list[Read]
+    reads: Annotated[list[Read], Some()]
     """By ascending size."""
 
     def __post_init__(self) -> None:
-        speeds = [*self.flops_per_second.values(), *(read.bytes_per_second for read in self.reads)]
-        if not self.flops_per_second or not self.reads or any(not speed > 0 for speed in speeds):
-            raise ValueError("a machine that reads or multiplies nothing in a second was not measured")
+        super().__post_init__()
         if any(a.bytes >= b.bytes for a, b in pairwise(self.reads)):
             raise ValueError("the sizes that were read do not ascend")
 
@@ -56,84 +61,72 @@ class Roofline:
 
 
 @dataclass(frozen=True)
-class Products:
+class Products(Ruled):
     """What multiplied matrices in one forward pass, as torch's profiler saw it: operators, and how often each ran."""
 
-    dense: dict[str, int]
+    dense: dict[str, Times]
     """By operator and dtype, such as `aten::addmm float32`."""
-    sparse: dict[str, int]
+    sparse: dict[str, Times]
     """Those that read a sparse layout, or are kernels for one."""
-    kernels: dict[str, int] | None = None
+    kernels: dict[str, Times] | None = None
     """What they launched on a GPU."""
-
-    def __post_init__(self) -> None:
-        for counts in (self.dense, self.sparse, self.kernels or {}):
-            for name, count in counts.items():
-                if count < 1:
-                    raise ValueError(f"{name} ran {count} times")
 
 
 @dataclass(frozen=True)
-class Latency:
+class Latency(Ruled):
     """Seconds for one forward pass. `speedup` is dense / pruned: above 1 is faster."""
 
-    pruned_seconds: float
+    pruned_seconds: Amount
     """Median over calls."""
-    pruned_q1: float
-    pruned_q3: float
-    calls: int
-    verdict: str
+    pruned_q1: Amount
+    pruned_q3: Amount
+    calls: Count
+    verdict: Annotated[str, OneOf(LATENCY_VERDICTS)]
     """One of `LATENCY_VERDICTS`."""
     reason: str | None = None
     """Why the verdict is inconclusive."""
-    dense_seconds: float | None = None
+    dense_seconds: Amount | None = None
     """Median over the reference's calls, made in turns with the pruned model's."""
-    speedup: float | None = None
+    speedup: Amount | None = None
     """Exp of minus the median of `block_ratios`; not the quotient of the two medians above."""
-    low: float | None = None
-    high: float | None = None
+    low: Amount | None = None
+    high: Amount | None = None
     """Ends of the exact 95 % interval of the speedup."""
-    noise_floor: float | None = None
+    noise_floor: Amount | None = None
     """How far from 1 the interval of dense against its own copy reaches, a fraction."""
-    margin: float | None = None
+    margin: Amount | None = None
     """Ratios within it count as the same, a fraction."""
-    blocks: int | None = None
-    more_blocks: int | None = None
+    blocks: Count | None = None
+    more_blocks: Count | None = None
     """About how many more would settle an inconclusive verdict."""
-    block_ratios: list[float] | None = None
+    block_ratios: list[Difference] | None = None
     """log(pruned / dense) of each block, in order."""
-    order_effect: float | None = None
+    order_effect: Difference | None = None
     """Median of `block_ratios` where dense began, less that where it came second."""
-    forward_share: float | None = None
+    forward_share: Amount | None = None
     """Of the wall time of the measurement, the part spent inside the two models."""
-    flops: int | None = None
+    flops: Count | None = None
     """Floating-point operations that a pass makes, two for each multiply-add of a matrix product or of attention:
     of dense layers with their zeros, of sparse ones with the weights that are kept."""
-    dense_flops: int | None = None
-    kept_flops: int | None = None
+    dense_flops: Count | None = None
+    kept_flops: Count | None = None
     """Those that a pass cannot do without: of the prunable layers, only those with weights that are kept."""
-    read_bytes: int | None = None
+    read_bytes: Count | None = None
     """Of weights, what a pass reads: those of every module as often as it is called, tables of embeddings left out."""
-    ideal_seconds: float | None = None
+    ideal_seconds: Amount | None = None
     """What `kept_flops` and `read_bytes` take at the run's roofline."""
-    ceiling: float | None = None
+    ceiling: Amount | None = None
     """The unpruned model's speedup on this workload if its prunable layers cost nothing at all (Amdahl)."""
     products: Products | None = None
     caches: str | None = None
     """"warm", or "flushed" between calls."""
-    device_seconds: float | None = None
+    device_seconds: Amount | None = None
     """Median over calls, by the CUDA device's own events; the times above are what a caller waits."""
-    dense_device_seconds: float | None = None
-    sm_megahertz_low: int | None = None
-    sm_megahertz_high: int | None = None
+    dense_device_seconds: Amount | None = None
+    sm_megahertz_low: Count | None = None
+    sm_megahertz_high: Count | None = None
     throttled: str | None = None
     """What held the GPU's clocks down in any block, by NVML."""
-
-    def __post_init__(self) -> None:
-        one_of("verdict", self.verdict, LATENCY_VERDICTS)
-        within(self, "pruned_seconds", "pruned_q1", "pruned_q3", "dense_seconds", "speedup", "low", "high")
-        within(self, "flops", "dense_flops", "kept_flops", "read_bytes", "ideal_seconds", "ceiling")
-        within(self, "noise_floor", "margin")
 
     @property
     def operations(self) -> float | None:
@@ -152,17 +145,14 @@ class Latency:
 
 
 @dataclass(frozen=True)
-class Training:
+class Training(Ruled):
     """What holding the masks costs: a training step with them beside the same step without, in turns."""
 
-    held_seconds: float
+    held_seconds: Amount
     """Median of a step that holds masks."""
-    free_seconds: float
-    ratio: float
+    free_seconds: Amount
+    ratio: Amount
     """held / free; above 1 is slower."""
-    low: float
-    high: float
+    low: Amount
+    high: Amount
     """Ends of the exact 95 % interval."""
-
-    def __post_init__(self) -> None:
-        within(self, "held_seconds", "free_seconds", "ratio", "low", "high")

@@ -68,6 +68,7 @@ class FakeTask:
 
     name: str
     evaluated: list[float] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
     def evaluate(self, model: Any) -> quality.Scores:
         weight = model.transformer.h[0].mlp.c_fc.weight
@@ -84,10 +85,8 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> list[FakeTask]:
     """The tasks that were built."""
     built: list[FakeTask] = []
 
-    def build(
-        name: str, model: Any, tokenizer: Any, objective: str, count: int, seed: int, batch_size: int
-    ) -> FakeTask:
-        assert (objective, count, seed, batch_size) == ("causal", 20, embedded.EVALUATION_SEED, quality.BATCH_SIZE)
+    def build(name: str, model: Any, tokenizer: Any, objective: str, documents: int, seed: int) -> FakeTask:
+        assert (objective, documents, seed) == ("causal", 20, embedded.EVALUATION_SEED)
         built.append(FakeTask(name))
         return built[-1]
 

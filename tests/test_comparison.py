@@ -5,20 +5,34 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparsity import comparison
 from sparsity.comparison import Chances, Comparison, Files, Rules, margin
 from sparsity.errors import BadValue
 from sparsity.gate import FINE, INCOMPLETE, NOISY, REGRESSION, Finding
-from sparsity.record import Cell, Record, Training
-from sparsity.result_file import Measured, ResultFile
+from sparsity.record import (
+    LATENCY_VERDICTS,
+    METRICS,
+    Cell,
+    Latency,
+    Memory,
+    Products,
+    Pruned,
+    Quality,
+    Record,
+    Recovered,
+    Training,
+)
+from sparsity.result_file import Key, Measured, ResultFile
+from sparsity.rules import LARGEST
 from tests.reports import builders
-from tests.test_gate_join import failed, file
+from tests.test_gate_join import MODEL, failed, file, not_measured
 
 KINDS = (FINE, REGRESSION, INCOMPLETE, NOISY)
 
@@ -232,6 +246,98 @@ def test_any_file_beside_itself_is_no_worse(found: list[Measured]) -> None:
     here = file(*found)
     assert beside(here, here).status in (FINE, NOISY)
     assert beside(here, here, time=False).findings == ()
+
+
+# -- any files, with every kind of measurement ------------------------------------------------------------
+
+amounts = st.sampled_from([0.0, 5e-324, 1e-9, 0.5, 1.0, 3.0, 1e50, LARGEST])
+few = st.integers(0, 3)
+shares = st.sampled_from([0.0, 0.25, 1.0])
+gaps = st.sampled_from([-LARGEST, -1.0, 0.0, 1e-9, 0.5, LARGEST])
+maybe_amounts, maybe_counts = st.none() | amounts, st.none() | st.sampled_from([0, 1, 2**62])
+products = st.builds(Products, *[st.dictionaries(st.sampled_from(["mm", "spmm"]), st.integers(1, 3))] * 2)
+sections: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {},
+    optional={
+        "pruned": st.builds(
+            Pruned, shares, shares, few, few, extra_bytes=maybe_counts,
+            choices=st.none() | st.dictionaries(st.sampled_from(["csr", "dense"]), few),
+        ),
+        "latency": st.builds(
+            Latency, amounts, amounts, amounts, few, st.sampled_from(LATENCY_VERDICTS),
+            speedup=maybe_amounts, low=maybe_amounts, high=maybe_amounts, noise_floor=maybe_amounts,
+            flops=maybe_counts, products=st.none() | products,
+            block_ratios=st.none() | st.lists(gaps, max_size=3),
+        ),
+        "memory": st.builds(Memory, few, few, st.sampled_from(["cpu profiler", "x"]), maybe_counts, maybe_counts),
+        "quality": st.builds(
+            Quality, st.sampled_from(METRICS), shares, amounts, few,
+            delta=st.none() | gaps, delta_stderr=maybe_amounts, also=st.none() | st.just({"macro F1": 0.5}),
+        ),
+        "recovered": st.builds(
+            Recovered, st.just([0]), shares.map(lambda value: [value]), shares, gaps, amounts, shares, st.just([0.0]),
+            gaps, amounts, st.sampled_from(["kept", "lost"]),
+        ),
+        "training": st.builds(Training, *[amounts] * 5),
+        "outcome": st.sampled_from(["passed", "passed", "failed", "error"]),
+        "reason": st.just("why\nnot"),
+    },
+)  # fmt: skip
+cells = st.builds(
+    Cell, st.just("bert"), st.sampled_from([None, "none", "l1"]), sparsity=st.sampled_from([None, 0.0, 0.5]),
+    format=st.sampled_from([None, "auto", "dense"]), recovery=st.sampled_from([None, "distill:5", "finetune:9s"]),
+)  # fmt: skip
+
+
+@st.composite
+def whole_files(draw: st.DrawFn) -> ResultFile:
+    """As `load` makes them: no cell twice of the same kind."""
+    seen: set[Key] = set()
+    kept = []
+    for place in range(draw(st.integers(0, 4))):
+        record = Record(draw(cells), **draw(sections))
+        measured = Measured(f"t.py::{draw(st.sampled_from(['a', 'b']))}{place}", record)
+        if seen.isdisjoint(measured.keys):
+            kept.append(measured)
+            seen |= measured.keys
+    chosen: dict[str, Any] = draw(st.sampled_from([{}, {"threads": 9}, {"compile": True}, {"not_run": 2}]))
+    skipped = [not_measured(each, draw(st.sampled_from(["skipped", "error"]))) for each in kept[:1]]
+    digest = draw(st.sampled_from([None, "0" * 64, "1" * 64]))
+    return file(*kept, not_measured=skipped, model=dataclasses.replace(MODEL, digest=digest), **chosen)
+
+
+def told(found: Comparison) -> tuple[object, ...]:
+    """What does not hang on the order in which a file holds its cells."""
+    return sorted((each.status, each.kind, each.cell) for each in found.findings), found.compared, found.timed
+
+
+@settings(max_examples=100, deadline=None)
+@given(whole_files(), whole_files(), st.booleans(), st.sampled_from([0.0, 0.05, 10.0]))
+def test_any_two_files_are_compared_in_lines_and_with_a_status(
+    base: ResultFile, head: ResultFile, time: bool, wide: float
+) -> None:
+    found = beside(base, head, time=time, margin=wide)
+    assert found.status in KINDS
+    assert all(str(each).isprintable() for each in (*found.findings, found))
+    assert compare([(base, head), (head, base)]).status in KINDS
+    back = beside(head, base, time=time, margin=wide)
+    assert (back.timed, back.compared > 0) == (found.timed, found.compared > 0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(whole_files())
+def test_any_file_beside_itself_is_no_regression_and_nothing_of_it_is_missing_or_new(here: ResultFile) -> None:
+    found = beside(here, here)
+    assert {each.kind for each in found.findings}.isdisjoint({"regression", "missing", "new", "renamed", "mended"})
+    assert found.compared == sum(bool(each.keys) for each in here.entries)
+
+
+@settings(max_examples=100, deadline=None)
+@given(whole_files(), whole_files(), st.randoms(use_true_random=False))
+def test_the_order_of_the_records_does_not_matter(base: ResultFile, head: ResultFile, chance: Random) -> None:
+    other = dataclasses.replace(head, entries=tuple(chance.sample(head.entries, len(head.entries))))
+    turned = dataclasses.replace(base, entries=base.entries[::-1])
+    assert told(beside(turned, other)) == told(beside(base, head))
 
 
 @pytest.mark.parametrize("text", ["", "-0.1", "nan", "inf", "5%", "11", "1e999", "0x1"])

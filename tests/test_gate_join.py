@@ -19,6 +19,12 @@ MODEL = Model("BertForMaskedLM", "embedded", True)
 FINGERPRINT: dict[str, Any] = {
     "torch": "2.9.0", "threads": 2, "dtype": "float32", "calibration documents": 128, "multiple": 1, "head": "full",
     "compile": False, "learning rate": "by model", "training batch": 32, "accumulate": 1,
+    "data": "mine.csv",
+    "data digest": "a",
+    "data documents": 40,
+    "training data": "mine.csv",
+    "training digest": "b",
+    "training documents": 40,
 }  # fmt: skip
 TIME, SIZE = Measured("t.py::time[a]", builders.latency()), Measured("t.py::size[a]", builders.memory())
 QUALITY = Measured("t.py::quality[a]", builders.accuracy("bert", "l1", "layer", 0.5))
@@ -193,6 +199,8 @@ def test_what_is_allowed_is_told_and_no_more(kind: str) -> None:
         ("learning rate", (TIME, SIZE, QUALITY, DENSE)),
         ("training batch", (TIME, SIZE, QUALITY, DENSE)),
         ("accumulate", (TIME, SIZE, QUALITY, DENSE)),
+        *((name, (TIME, SIZE)) for name in ("data", "data digest", "data documents")),
+        *((name, (DENSE,)) for name in ("training data", "training digest", "training documents")),
     ],
 )
 def test_of_another_setting_nothing_that_hangs_on_it_is_compared(name: str, left: tuple[Measured, ...]) -> None:
@@ -238,6 +246,15 @@ def test_a_classifier_that_one_run_has_not_met_is_no_difference() -> None:
     first, second = (dataclasses.replace(MODEL, classifier=name) for name in ("A", "B"))
     assert join(file(TIME), file(TIME, model=first)).findings == []
     assert only(join(file(TIME, model=second), file(TIME, model=first))).kind == "not comparable"
+
+
+def test_weights_whose_digest_one_run_does_not_know_are_no_difference_and_others_are() -> None:
+    first, second = (dataclasses.replace(MODEL, digest=digit * 64) for digit in "ab")
+    assert join(file(TIME), file(TIME, model=first)).findings == []
+    assert join(file(TIME, model=first), file(TIME, model=first)).findings == []
+    other = only(join(file(TIME, model=second), file(TIME, model=first)))
+    assert other.kind == "not comparable"
+    assert "embedded / weights aaaaaaaaaaaa where " in other.said
 
 
 def test_machine_and_software_are_no_settings_and_are_named() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sparsity.gate import FINE, INCOMPLETE, NOISY, REGRESSION, critical
 from sparsity.gate_time import Pair, change, judged, of_training
 from sparsity.record import Cell, Latency, Training
-from sparsity.strict_json import LARGEST
+from sparsity.rules import LARGEST
 
 CELL = Cell("bert", "l1", sparsity=0.8, format="packed", workload="8x64")
 FIVE = 0.05

@@ -10,9 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEVELS: dict[str, int] = {
-    "errors": -3, "strict_json": -2, "timing": -1, "judging": -1,
-    "pattern": 0, "record": 0, "allocation": 0, "positions": 0, "closeness": 0, "recovery": 0,
-    "frontier": 1, "answers": 2, "result_file": 1, "gate": 2, "gate_time": 3, "gate_join": 3, "comparison": 4,
+    "errors": -3, "rules": -3, "strict_json": -2, "timing": -1, "judging": -1, "download": -1,
+    "pattern": 0, "record": 0, "allocation": 0, "positions": 0, "closeness": 0, "recovery": 0, "data": 0,
+    "schema": 1, "validation": 1,
+    "frontier": 1, "answers": 2, "result_file": 2, "gate": 2, "gate_time": 3, "gate_join": 3, "comparison": 4,
     "mask": 1, "calibration": 1, "hessian": 1, "bypass": 1, "compressed": 1, "models": 1, "tasks": 1, "measure": 1,
     "activation": 1, "kernel": 1, "training_state": 1, "training": 2,
     "methods": 2, "groups": 2, "watch": 2, "losses": 3, "gather": 3, "reconstruct": 4,
@@ -22,7 +23,10 @@ LEVELS: dict[str, int] = {
     "auto": 5, "compiling": 5, "execution": 6, "recover": 6, "saving": 7,
     "options": 7, "bench": 7, "composition": 7,
     "recoveries": 8, "compositions": 9, "summary": 7, "progress": 7, "pytest_memory": 7, "cells": 7,
-    "pytest_plugin": 10, "pytest_baseline": 10, "doctor": 10, "capabilities": 10,
+    "classifier": 4, "own_documents": 5, "fine_tune": 8,
+    "failures": 0, "time_limit": 0, "pytest_guard": 10,
+    "journal": 1, "pytest_workers": 8, "pytest_journal": 9, "pytest_plugin": 10, "pytest_baseline": 10,
+    "doctor": 10, "capabilities": 10,
 }  # fmt: skip
 """A file imports from lower levels, or from its own folder; errors are for everyone."""
 LAZY = {"transformers", "datasets", "evaluate"}
@@ -32,6 +36,7 @@ STANDARD_ONLY = {
     "answers",
     "comparison",
     "errors",
+    "failures",
     "frontier",
     "gate",
     "gate_join",
@@ -40,16 +45,26 @@ STANDARD_ONLY = {
     "record",
     "recovery",
     "result_file",
+    "rules",
+    "schema",
     "strict_json",
+    "time_limit",
     "timing",
 }
 FOR_REPORTS = {
     "answers", "comparison", "errors", "frontier", "gate", "gate_join", "gate_time", "judging", "pattern", "record",
     "recovery", "result_file",
 }  # fmt: skip
-OF_THE_SUITE_ITSELF = {"mutations": {"alternate", "mutated_files", "mutated_sources"}, "unchanged": {"alternate"}}
+OF_THE_SUITE_ITSELF = {
+    "mutations": {"alternate", "mutated_files", "mutated_sources"},
+    "unchanged": {"alternate"},
+    "kills": {"alternate"},
+}
 """Scripts beside the benchmarks, which measure the suite and no model; what else they import of their own."""
-WITH_PYTEST = {"pytest_memory", "pytest_plugin", "pytest_baseline", "cells"}
+WITH_PYTEST = {
+    *(f"pytest_{name}" for name in ("memory", "guard", "plugin", "journal", "workers", "baseline")),
+    "cells",
+}
 
 
 def files(folder: str) -> list[Path]:

@@ -230,3 +230,32 @@ def test_any_text_is_read_or_refused_and_nothing_else(name: str, text: str) -> N
 def test_every_sparsity_is_read_as_the_number_it_was_written_as(values: list[float]) -> None:
     parsed = options.parse({"sparsities": ",".join(map(repr, values))})
     assert parsed.axes["sparsities"] == tuple(dict.fromkeys(values))
+
+
+# -- the user's own documents ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        ({"training-data": "b.csv"}, "training-data 'b.csv' without data"),
+        ({"text-column": "text"}, "text-column 'text' without data"),
+        ({"label-column": "y"}, "label-column 'y' without data"),
+        ({"data": "a.csv", "text-column": "a,b,c"}, "text-column 'a,b,c' is not one column, or two"),
+        ({"data": "a.csv", "text-column": "a,"}, "text-column 'a,' is not one column"),
+        ({"data": "a.csv", "text-column": "a, a"}, "text-column 'a, a' is not one column"),
+        ({"data": "a.csv", "text-column": "a,b", "label-column": "b"}, "label-column 'b' is the text column as well"),
+        ({"data": "a.csv", "documents": "19"}, "documents 19 is not a number from 20"),
+        ({"data": "a.csv", "calibration": "0"}, "calibration '0' is not a whole number from 1"),
+        ({"data": " ", "documents": "21"}, "documents 21 is not an even number from 20"),
+    ],
+)
+def test_what_says_nothing_of_own_documents_is_refused(texts: dict[str, str], said: str) -> None:
+    with pytest.raises(BadValue) as caught:
+        options.parse(texts)
+    assert said in str(caught.value)
+
+
+def test_own_documents_need_be_neither_even_nor_many_to_calibrate_with() -> None:
+    found = options.parse({"data": "a.csv", "documents": "21", "calibration": "3", "text-column": " text "})
+    assert (found.documents, found.calibration, found.text_column) == (21, 3, ("text",))

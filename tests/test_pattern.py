@@ -90,12 +90,57 @@ def test_tiles_are_parsed_where_they_are_more_than_a_weight(rows: int, columns: 
 
 @settings(deadline=None)
 @given(text=st.one_of(st.text(max_size=12), st.from_regex(r"\d{1,5}[:x]\d{1,5}", fullmatch=True)))
-def test_what_any_text_parses_to_prints_as_a_text_of_the_same(text: str) -> None:
+def test_what_any_text_parses_to_prints_as_a_text_of_the_same_or_it_is_refused_in_a_line(text: str) -> None:
     try:
         parsed = pattern.parse(text)
-    except (BadValue, UnknownName):
-        return
-    assert pattern.parse(str(parsed)) == parsed
+    except (BadValue, UnknownName) as error:
+        said = str(error)
+        assert said.isprintable()
+        assert repr(text) in said
+    else:
+        assert str(parsed) == text
+        assert pattern.parse(str(parsed)) == parsed
+
+
+patterns = st.one_of(
+    st.just(pattern.Unstructured()),
+    st.builds(pattern.NM, st.integers(1, 4), st.integers(5, 8)),
+    st.builds(pattern.Block, st.integers(1, 4), st.integers(2, 4)),
+    st.sampled_from([pattern.Groups(("neurons",)), pattern.Groups(("neurons", "heads")), pattern.Layers()]),
+)
+
+
+@settings(deadline=None)
+@given(patterns)
+def test_any_pattern_is_what_its_text_parses_to(shape: pattern.ElementPattern | pattern.GroupPattern) -> None:
+    assert pattern.parse(str(shape)) == shape
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), shape=patterns.filter(lambda each: hasattr(each, "pool")))
+def test_masks_of_any_shape_that_fits_obey_their_pattern(data: st.DataObject, shape: pattern.ElementPattern) -> None:
+    units = 1, 1
+    if isinstance(shape, pattern.NM):
+        units = 1, shape.m
+    elif isinstance(shape, pattern.Block):
+        units = shape.rows, shape.columns
+    rows, columns = (data.draw(st.integers(1, 4)) * side for side in units)
+    assert shape.misfit(rows, columns) is None
+    assert (shape.misfit(rows, columns + 1) is None) == (units[1] == 1)
+    score = torch.tensor(data.draw(st.lists(st.integers(0, 3), min_size=rows * columns, max_size=rows * columns)))
+    pooled = shape.pool(score.view(rows, columns).float())
+    if isinstance(shape, pattern.NM):
+        remove, per_row = shape.m - shape.n, True
+    else:
+        remove, per_row = data.draw(st.integers(0, pooled.numel())), False
+    mask = Target(shape, remove=remove, per_row=per_row).choose(score.view(rows, columns).float())
+    assert mask.shape == (rows, columns)
+    if isinstance(shape, pattern.NM):
+        assert mask.view(-1, shape.m).sum(1).tolist() == [shape.n] * (rows * columns // shape.m)
+    else:
+        tiles = mask.view(rows // units[0], units[0], columns // units[1], units[1]).float().mean((1, 3))
+        assert set(tiles.unique().tolist()) <= {0.0, 1.0}, "a tile is kept or removed as a whole"
+        assert int((tiles == 0).sum()) == remove
 
 
 @pytest.mark.parametrize(

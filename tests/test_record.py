@@ -35,7 +35,7 @@ from sparsity.record import (
     run_from_json,
     to_json,
 )
-from sparsity.strict_json import LARGEST
+from sparsity.rules import LARGEST
 
 Path = tuple[str | int, ...]
 
@@ -48,7 +48,7 @@ FULL = Record(
         products=Products({"aten::addmm float32": 3}, {"aten::mm float32": 8}, {"gemm": 3, "spmm": 8}),
     ),
     Memory(1000, 500, "cpu profiler", 1100, 1000, 500, "same"),
-    Quality("mean_nll", 2.0, 0.1, 50, 7.389, 1.5, 1.9, 0.1, 0.01, "lost"),
+    Quality("mean_nll", 2.0, 0.1, 50, 7.389, 1.5, 1.9, 0.1, 0.01, "lost", {"macro F1": 0.5}),
     Recovered([0, 1], [1.8, 1.9], 2.5, -0.6, 0.02, 1.7, [0.1, 0.2], 0.15, 0.03, "inconclusive", 200, 9.5, 6400),
     Training(0.02, 0.019, 1.05, 1.01, 1.09),
     Weights([-1.0, 0.0, 1.0], [LayerWeights("block.0", True, 3, 0.1, 0.5, -0.9, 0.8, [1, 2])]),
@@ -59,9 +59,11 @@ FULL = Record(
 RUN = RunPart(
     "smoke",
     {"cores": 2, "cpu": "Brand 9", "tf32": False},
-    {"bert": Model("BertForMaskedLM", "embedded", True)},
+    {"bert": Model("BertForMaskedLM", "embedded", True, "BertForSequenceClassification", "0a" * 32)},
     [NotMeasured(Cell("bert", sparsity=0.5), "test_a.py::test_b", "skipped", "why")],
     roofline=Roofline({"float32": 1e11}, [Read(1024, 2e11), Read(4096, 1e10)]),
+    notes=["3 rows without a label were left out"],
+    resumed=2,
 )
 
 
@@ -101,6 +103,7 @@ LEAVES = [(path, value) for path, value in leaves(written(FULL)) if path != ("sc
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 positive = st.floats(0, LARGEST)
 fractions = st.floats(min_value=0, max_value=1, exclude_max=True)
+shares = st.floats(0, 1)
 differences = st.floats(-LARGEST, LARGEST)
 counts = st.integers(min_value=0, max_value=2**80)
 texts = st.text(max_size=8)
@@ -137,14 +140,14 @@ records = st.builds(
     ),
     maybe(
         st.builds(
-            Pruned, numbers, numbers, counts, counts, maybe(numbers), maybe(counts), maybe(numbers), maybe(counts)
+            Pruned, shares, shares, counts, counts, maybe(positive), maybe(counts), maybe(positive), maybe(counts)
         )
     ),
     maybe(
         st.builds(
             Latency, positive, positive, positive, counts,
             st.sampled_from(["faster", "same", "slower", "inconclusive"]), maybe(texts), *[maybe(positive)] * 6,
-            maybe(counts), maybe(counts), maybe(st.lists(numbers, max_size=3)), maybe(numbers),
+            maybe(counts), maybe(counts), maybe(st.lists(differences, max_size=3)), maybe(differences),
         )
     ),
     maybe(
@@ -157,6 +160,7 @@ records = st.builds(
             Quality, st.sampled_from(["mean_nll", "accuracy"]), fractions, positive, counts, maybe(positive),
             *[maybe(differences)] * 3, maybe(positive),
             maybe(st.sampled_from(["kept", "lost", "inconclusive"])),
+            maybe(st.dictionaries(texts, st.floats(-1, 1), max_size=2)),
         )
     ),
     maybe(recovered()),
@@ -216,7 +220,9 @@ def test_names_in_the_file_are_those_that_readers_rely_on() -> None:
     axes = list(data["cell"])
     assert axes[:6] == ["model", "method", "pattern", "scope", "sparsity", "format"]
     assert axes[6:] == ["recovery", "after", "workload", "dtype", "task", "seed"]
-    assert list(written(RUN)) == ["schema", "profile", "fingerprint", "models", "not_measured", "roofline"]
+    assert list(written(RUN)) == [
+        "schema", "profile", "fingerprint", "models", "not_measured", "roofline", "notes", "resumed",
+    ]  # fmt: skip
     assert written(RUN)["roofline"]["reads"][0] == {"bytes": 1024, "bytes_per_second": 2e11}
 
 
@@ -225,6 +231,8 @@ def test_names_in_the_file_are_those_that_readers_rely_on() -> None:
     [
         ("cell", {"sparsity": 1.0}),
         ("cell", {"sparsity": -0.1}),
+        ("pruned", {"prunable_sparsity": 1.1}),
+        ("pruned", {"seconds": -1.0}),
         ("latency", {"pruned_seconds": -1e-9}),
         ("latency", {"speedup": -2.0}),
         ("latency", {"ceiling": -0.5}),
@@ -330,23 +338,32 @@ def test_a_section_that_is_no_object_is_refused_by_its_path(section: str, value:
 
 
 @pytest.mark.parametrize(
-    ("path", "value"),
+    ("path", "value", "said"),
     [
-        (("outcome",), "maybe"),
-        (("latency", "verdict"), "fast"),
-        (("memory", "verdict"), "faster"),
-        (("quality", "verdict"), "better"),
-        (("quality", "metric"), "bleu"),
-        (("weights", "edges"), [0.0, 0.0, 1.0]),
-        (("weights", "edges"), [0.0, 1.0]),
-        (("weights", "layers", 0, "counts"), [4, -1]),
+        (("outcome",), "maybe", ": outcome 'maybe' is none of passed, failed, error"),
+        (("latency", "verdict"), "fast", ".latency: verdict 'fast' is none of faster, "),
+        (("memory", "verdict"), "faster", ".memory: verdict 'faster' is none of smaller, "),
+        (("quality", "verdict"), "better", ".quality: verdict 'better' is none of kept, "),
+        (("quality", "metric"), "bleu", ".quality: metric 'bleu' is none of mean_nll, accuracy"),
+        (("quality", "also"), {"macro F1": 1.5}, ".quality: also.macro F1 1.5 is not in [-1, 1]"),
+        (("pruned", "choices"), {"packed": -1}, ".pruned: choices.packed -1 is not in [0, "),
+        (("latency", "products", "dense"), {"mm": 0}, ".latency.products: dense.mm 0 is not in [1, inf]"),
+        (("recovered", "seeds"), [], ".recovered: seeds holds 0, and must hold at least 1"),
+        (("weights", "edges"), [0.0, 0.0, 1.0], ".weights: the bin edges do not ascend"),
+        (("weights", "edges"), [0.0, 1.0], ".weights: block.0 has 2 counts for 1 bins"),
+        (("weights", "layers", 0, "counts"), [4, -1], ".weights.layers[0]: counts[1] -1 is not in [0, inf]"),
     ],
 )
-def test_a_value_outside_what_it_may_be_is_refused_by_its_section(path: Path, value: Any) -> None:
-    where = dotted(path[:1]) if len(path) > 1 else ""
+def test_a_value_outside_what_it_may_be_is_refused_by_its_section(path: Path, value: Any, said: str) -> None:
     with pytest.raises(ResultNotReadable) as caught:
         from_json(broken(written(FULL), path, value))
-    assert str(caught.value).startswith(f"record{where}: ")
+    assert str(caught.value).startswith(f"record{said}")
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_beyond_any_float_are_refused() -> None:
+    with pytest.raises(ResultNotReadable, match=r"^record\.memory: weights_bytes 1000.* is not in \[0, 1e\+100\]$"):
+        from_json(broken(written(FULL), ("memory", "weights_bytes"), 10**400))
 
 
 @pytest.mark.parametrize("schema", [0, 2, "1", None])
@@ -373,8 +390,13 @@ def test_what_is_no_object_is_refused(data: Any) -> None:
         (("models", "bert", "demonstration"), "yes", "run.models.bert.demonstration: "),
         (("not_measured", 0, "cell", "sparsity"), "0.5", "run.not_measured[0].cell.sparsity: "),
         (("not_measured",), {}, "run.not_measured: "),
+        (("models", "bert", "digest"), "0A" * 32, "run.models.bert: digest "),
+        (("models", "bert", "digest"), "0a" * 32 + "\n", "run.models.bert: digest "),
+        (("notes",), [1], "run.notes[0]: "),
+        (("resumed",), -1, "run: resumed -1 "),
         (("roofline", "flops_per_second", "float32"), 0.0, "run.roofline: "),
         (("roofline", "reads"), [], "run.roofline: "),
+        (("roofline", "reads", 1, "bytes_per_second"), 0.0, "run.roofline.reads[1]: "),
         (("roofline", "reads", 1, "bytes"), 1024.5, "run.roofline.reads[1].bytes: "),
     ],
 )

@@ -5,15 +5,20 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sparsity import result_file
 from sparsity.errors import ResultNotReadable
 from sparsity.record import KEY
 from sparsity.result_file import Key, Measured, ResultFile, load
 from tests.reports import builders
+
+ROOT = Path(__file__).parent.parent
 
 
 def _load(tmp_path: Path, data: Any) -> ResultFile:
@@ -82,8 +87,10 @@ def test_a_file_without_a_run_part_is_refused(tmp_path: Path) -> None:
         ('{"benchmarks": [-Infinity], "machine_info": {}}', "-Infinity is not a number"),
         ('{"benchmarks": [1e999], "machine_info": {}}', "1e999 is too large"),
         ('{"benchmarks": [' + "9" * 400 + '], "machine_info": {}}', "is too large"),
-        ('{"benchmarks": [7], "machine_info": {}}', r"benchmarks\[0\] is a int"),
+        ('{"benchmarks": [7], "machine_info": {}}', r"no 'sparsity' part"),
+        ('{"benchmarks": [7], "machine_info": {}, "sparsity": {}}', r"sparsity: 'schema' is missing"),
         ('{"benchmarks": [], "machine_info": {}}', "no sparsity records"),
+        ('{"benchmarks": [], "machine_info": {}, "benchmarks": [1]}', "the key 'benchmarks' stands twice"),
         ("[" * 100_000, "nested too deeply|not a JSON file"),
     ],
 )
@@ -117,7 +124,10 @@ def test_other_schemas_are_refused(tmp_path: Path) -> None:
         _load(tmp_path, newer)
     newer = copy.deepcopy(data)
     newer["benchmarks"][0]["extra_info"][KEY]["schema"] = 2
-    with pytest.raises(ResultNotReadable, match="t: schema 2"):
+    with pytest.raises(
+        ResultNotReadable,
+        match=r"benchmarks\[0\]\.extra_info\.sparsity\.schema \(t\): schema 2, but this version reads schema 1",
+    ):
         _load(tmp_path, newer)
 
 
@@ -134,7 +144,7 @@ def _with_weights(**changes: Any) -> dict[str, Any]:
     ("changes", "message"),
     [
         ({"counts": [1, 2]}, "2 counts for 5 bins"),
-        ({"counts": [1, 1, 1, 1, -1]}, "or a negative one"),
+        ({"counts": [1, 1, 1, 1, -1]}, r"counts\[4\] \(w\): -1 is less than 0"),
         ({"edges": [0.0, 1.0, 1.0, 2.0, 3.0, 4.0]}, "do not ascend"),
     ],
 )
@@ -142,6 +152,69 @@ def test_bins_must_fit_their_counts(tmp_path: Path, changes: dict[str, Any], mes
     assert _load(tmp_path, _with_weights()).entries
     with pytest.raises(ResultNotReadable, match=message):
         _load(tmp_path, _with_weights(**changes))
+
+
+def test_an_entry_that_is_no_object_is_refused_by_its_number(tmp_path: Path) -> None:
+    data = builders.run_json([("t", builders.latency())])
+    data["benchmarks"].append(7)
+    with pytest.raises(ResultNotReadable, match=r"run\.json: benchmarks\[1\]: expected object, got int; measure again"):
+        _load(tmp_path, data)
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = builders.write(tmp_path / "run.json", builders.run_json([("t", builders.latency())]))
+    monkeypatch.setattr(result_file, "LARGEST", 2**20)
+    assert load(path).entries
+    path.write_bytes(b" " * (2**20 + 1))
+    with pytest.raises(
+        ResultNotReadable, match=r"run\.json: larger than 1 MiB, which no result file is; give another$"
+    ):
+        load(path)
+    with pytest.raises(ResultNotReadable, match="/dev/zero: larger than 1 MiB"):
+        load(Path("/dev/zero"))
+
+
+@pytest.mark.parametrize("place", ["profile", "fullname", "cell", "key"])
+def test_no_error_steers_a_terminal(tmp_path: Path, place: str) -> None:
+    data = builders.run_json([("t", builders.latency())])
+    ours, evil = data["benchmarks"][0]["extra_info"][KEY], "\x1b[2J\n\u202eerror: \ud800"
+    ours["latency"]["verdict"] = evil
+    if place == "profile":
+        data[KEY]["profile"] = {evil: 1}
+    elif place == "fullname":
+        data["benchmarks"][0]["fullname"] = evil
+    elif place == "key":
+        data[KEY]["fingerprint"] = {evil: []}
+    else:
+        ours["cell"][evil] = evil
+    with pytest.raises(ResultNotReadable) as caught:
+        _load(tmp_path, data)
+    assert str(caught.value).isprintable()
+    if place != "profile":
+        assert r"\x1b[2J" in str(caught.value), "and yet it is said"
+
+
+def test_a_path_in_a_file_is_never_opened_nor_written_to(tmp_path: Path) -> None:
+    bait = tmp_path / "bait"
+    bait.write_text("secret", encoding="utf-8")
+    evil = str(tmp_path / "run-report" / ".." / "bait")
+    data = builders.hostile_json(evil)
+    del data["benchmarks"][:-1]  # the last is drawn in files that are named by the model
+    path = builders.write(tmp_path / "run.json", data)
+    watch = f"""
+import sys, pathlib
+opened = []
+sys.addaudithook(lambda event, given: opened.append(pathlib.Path(str(given[0])).name) if event == "open" else None)
+from reports.__main__ import main
+assert main([{str(path)!r}]) == 0
+print("run.json" in opened, "bait" in opened)
+"""
+    done = subprocess.run([sys.executable, "-c", watch], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1:] == ["True False"], done.stderr
+    assert {each.name for each in tmp_path.iterdir()} == {"bait", "run.json", "run-report"}
+    assert bait.read_text(encoding="utf-8") == "secret"
 
 
 def test_a_run_part_of_another_shape_is_refused(tmp_path: Path) -> None:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from sparsity.errors import ModelNotLoaded, ModelNotUnderstood, Refused
+from sparsity.models import pickled
 from sparsity.models.architecture import architecture_of
 from sparsity.models.families import Architecture
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+BODY = "body"
+"""The task of a model without a head, which is but the start of another."""
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SPARSE = "sparse.safetensors"
 """The weights of a model in a sparse format (`sparsity.saving`). By this name no one else takes them for dense ones."""
@@ -41,6 +45,9 @@ def family_of(reference: str, folder: Path) -> Architecture:
 def load(reference: str, folder: Path, task: str, dtype: torch.dtype, classes: int | None = None) -> PreTrainedModel:
     """The folder's model with the head of a task; `classes` of its classifier, where not those of its configuration.
 
+    Of task "body" it is the model without any head, whatever the checkpoint has; a pooler is the head's here, and there
+    only if the checkpoint has one.
+
     `reference` begins the message of an error. Raises `ModelNotLoaded`, `ModelNotUnderstood` or, for a
     missing head, `Refused`.
     """
@@ -48,7 +55,8 @@ def load(reference: str, folder: Path, task: str, dtype: torch.dtype, classes: i
 
     family = family_of(reference, folder)
     refuse_incomplete(reference, folder)
-    auto = getattr(transformers, family.auto_class if task == "lm" else "AutoModelForSequenceClassification")
+    by_task = {"lm": family.auto_class, "classification": "AutoModelForSequenceClassification", BODY: "AutoModel"}
+    auto = getattr(transformers, by_task[task])
     logging = transformers.utils.logging
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # it would print a page on what is refused below in a line
@@ -70,10 +78,14 @@ def load(reference: str, folder: Path, task: str, dtype: torch.dtype, classes: i
     if classes is None and (in_weights := _classes(reference, folder, model, report["mismatched_keys"])):
         return load(reference, folder, task, dtype, in_weights)
     _refuse_wrong_shapes(reference, report["mismatched_keys"])
-    _refuse_missing_weights(reference, task, model, set(report["missing_keys"]))
+    missing = set(report["missing_keys"])
+    if task == BODY and any(name.startswith("pooler.") for name in missing):
+        model.pooler, missing = None, {name for name in missing if not name.startswith("pooler.")}
+    _refuse_missing_weights(reference, task, model, missing)
     _refuse_surplus_blocks(reference, family, model, report["unexpected_keys"])
     if task == "classification" and model.config.pad_token_id is None:
-        model.config.pad_token_id = model.config.eos_token_id
+        ends = model.config.eos_token_id  # Llama 3 has several
+        model.config.pad_token_id = ends[0] if isinstance(ends, list) else ends
     return model  # type: ignore[no-any-return]  # the class is found by name
 
 
@@ -88,9 +100,7 @@ def refuse_incomplete(reference: str, folder: Path) -> None:
             way = 'save() it as sparsity.load(folder, format="dense") gives it'
             raise ModelNotLoaded(f"{reference}: no {WEIGHTS} but {SPARSE}, of a sparse format; for dense weights {way}")
         others = sorted(f.name for f in folder.iterdir() if f.suffix in {".bin", ".pt", ".pth", ".h5", ".msgpack"})
-        found = f" but {', '.join(others)}" if others else ""
-        why = "other formats are not read, because a pickle can run code"
-        raise ModelNotLoaded(f"{reference}: no {WEIGHTS}{found}; {why}: save it again with save_pretrained()")
+        raise ModelNotLoaded(f"{reference}: no {WEIGHTS}{_instead(reference, folder, others)}")
     shards = read_json(reference, index).get("weight_map")
     if not isinstance(shards, dict) or not all(str(name).endswith(".safetensors") for name in shards.values()):
         raise ModelNotLoaded(f"{reference}: {INDEX} lists other files than safetensors, which are not read")
@@ -101,6 +111,19 @@ def refuse_incomplete(reference: str, folder: Path) -> None:
         count = f"{len(missing)} of {len(names)} shards missing"
         raise ModelNotLoaded(f"{reference}: half downloaded, {count} ({missing[0]} …); download it again")
     refuse_cut_short(reference, folder, names)
+
+
+def _instead(reference: str, folder: Path, others: list[str]) -> str:
+    """What is there in place of safetensors, and the way to them."""
+    why = "other formats are not read, because a pickle can run code"
+    found = f" but {', '.join(others)}" if others else ""
+    if any((folder / name).is_file() for name in pickled.PICKLED):
+        trust = "if you trust it, convert it once"
+    elif not pickled.is_local(reference):  # of the hub, where such files are not even fetched
+        trust = f"if it has a {pickled.PICKLED[0]} that you trust, convert it once"
+    else:
+        return f"{found}; {why}: save it again with save_pretrained()"
+    return f"{found}; {why}: {trust}: {pickled.conversion(reference, folder)}"
 
 
 def refuse_cut_short(reference: str, folder: Path, names: set[str]) -> None:
@@ -156,16 +179,25 @@ def _refuse_wrong_shapes(reference: str, mismatched: Iterable[tuple[str, Any, An
 
 def _refuse_missing_weights(reference: str, task: str, model: PreTrainedModel, missing: set[str]) -> None:
     """A weight that the file lacks would be random: no number measured on it would mean anything."""
-    body = {name for name in missing if name.startswith(model.base_model_prefix + ".")}
+    body = missing if task == BODY else {name for name in missing if name.startswith(model.base_model_prefix + ".")}
     head = sorted(missing - body)
     # A language-modelling head may be tied to the body, and then is missing with it. A classifier's
     # pooler belongs to the body, and is missing with the head.
     if head and not (task == "lm" and body):
-        what = "language-modelling" if task == "lm" else "classification"
-        raise Refused(f"{reference} has no {what} head ({', '.join(head)} missing); fine-tune it for the task first")
+        raise Refused(f"{reference} has no {_of_head(reference, task, head)}")
     if missing:
         more = f" and {len(missing) - 1} more weights" if len(missing) > 1 else ""
         raise ModelNotLoaded(f"{reference}: the checkpoint lacks {min(body or missing)}{more}; save or fetch it again")
+
+
+def _of_head(reference: str, task: str, missing: list[str]) -> str:
+    """Which head is not there, and what to do."""
+    shown = next((name for name in missing if name.endswith("weight")), missing[0])
+    which = f"({shown}{', …' if len(missing) > 1 else ''} missing)"
+    if task == "lm":
+        return f"language-modelling head {which}; save the model with it, or measure its classifier alone"
+    command = f"python -m sparsity.fine_tune {shlex.quote(reference)} --data … --out …"
+    return f"classification head {which}; {command} makes one, or --fine-tune 300 does so within the run"
 
 
 def read_json(reference: str, file: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparsity.download.snapshot import Kind, NotHad, snapshot
 from sparsity.errors import ModelNotLoaded, Refused
 from sparsity.models import checkpoint, embedded
 from sparsity.models.architecture import architecture_of
@@ -84,7 +85,15 @@ class Loaded:
         # Without its files transformers makes up a tokenizer that knows no word, and says nothing.
         if len(tokenizer.get_vocab()) <= len(set(tokenizer.all_special_ids)):
             raise Refused(f"{self.reference} has no tokenizer, so no quality is measured; save it beside the weights")
+        _refuse_foreign(self.reference, tokenizer.vocab_size, self.model.config.vocab_size)
         return tokenizer
+
+
+def _refuse_foreign(reference: str, tokens: int, known: int) -> None:
+    """A tokenizer of another model; one with fewer tokens than the model has room for is usual."""
+    if tokens > known:
+        what = f"its tokenizer has {tokens} tokens, its config.json says {known}"
+        raise ModelNotLoaded(f"{reference}: {what}; they are not of one model, so save the two together")
 
 
 def check(reference: str) -> None:
@@ -178,27 +187,17 @@ def _folder(reference: str, files: tuple[str, ...] = WANTED) -> Path:
 
 
 def _from_hub(reference: str, name: str, files: tuple[str, ...]) -> Path:
-    """The folder in the hub client's cache that holds these files of a repository.
-
-    One file is asked for as a whole snapshot would be: for a single one the client retries an
-    unreachable hub for 23 seconds before it gives up.
-    """
-    import huggingface_hub
-    from huggingface_hub import errors
-
+    """The folder in the hub client's cache that holds these files of a repository."""
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(files), ignore_patterns=["*/*"]))
-    except errors.HFValidationError:
-        why = f"is no hub id, no folder and no built-in model ({KNOWN})"
-    except errors.GatedRepoError:
-        why = "is gated on the hub; ask for access there, then `hf auth login`"
-    except errors.RepositoryNotFoundError:
-        why = f"is no folder, and no model on the hub or a private one (`hf auth login`); built in: {KNOWN}"
-    except errors.LocalEntryNotFoundError as error:
-        cause = f" ({one_line(error.__cause__)})" if error.__cause__ else ""
-        why = f"is not in the local cache, and the hub cannot be reached{cause}; no network needed: {KNOWN}"
-    except Exception as error:
-        why = f"cannot be had from the hub: {one_line(error)}"
+        return snapshot(name, files)
+    except NotHad as error:
+        why = str(error)
+        if error.kind is Kind.NO_ID:
+            why += f", no folder and no built-in model ({KNOWN})"
+        if error.kind is Kind.UNKNOWN:
+            why = f"is no folder, and no model on the hub or a private one (`hf auth login`); built in: {KNOWN}"
+        if error.kind is Kind.UNREACHABLE:
+            why += f"; no network needed: {KNOWN}"
     nearest = difflib.get_close_matches(reference, BY_NAME, n=1, cutoff=0.75)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
     raise ModelNotLoaded(f"{_shown(reference)} {why}{hint}")

@@ -28,6 +28,8 @@ class Example(NamedTuple):
     """Language modelling: one label per predicted position, `IGNORED` elsewhere. Classification: the class alone."""
     decoder_input_ids: list[int] | None = None
     """Encoder-decoder models only; as long as `labels`."""
+    token_types: list[int] | None = None
+    """Of pairs, for models that tell the two texts apart by it; as long as `input_ids`."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,11 @@ class Batch:
 
     inputs: dict[str, torch.Tensor]
     """Keyword arguments of the model: `input_ids` and `attention_mask`, (B, T); for encoder-decoders also
-    `decoder_input_ids`, (B, L)."""
+    `decoder_input_ids`, (B, L); of pairs perhaps `token_type_ids`, (B, T)."""
     labels: torch.Tensor
     """(B, L), or (B, 1) for classification."""
     documents: list[int]
-    """Index of each row's document."""
+    """Index of each row's document; a long document may have several rows."""
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
@@ -81,19 +83,44 @@ def pad(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
     return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])
 
 
-def collate(examples: Sequence[Example], documents: Sequence[int], pad_id: int) -> Batch:
-    """One batch out of the named documents."""
-    chosen = [examples[i] for i in documents]
+def collate(
+    examples: Sequence[Example], rows: Sequence[int], pad_id: int, documents: Sequence[int] | None = None
+) -> Batch:
+    """One batch out of the examples in these rows; `documents` says whose each example is, its own unless given."""
+    chosen = [examples[i] for i in rows]
     input_ids = pad([e.input_ids for e in chosen], pad_id)
     lengths = [len(e.input_ids) for e in chosen]
     inputs = {"input_ids": input_ids, "attention_mask": pad([[1] * n for n in lengths], 0)}
     decoder_rows = [e.decoder_input_ids for e in chosen if e.decoder_input_ids is not None]
     if decoder_rows:
         inputs["decoder_input_ids"] = pad(decoder_rows, pad_id)
-    return Batch(inputs, pad([e.labels for e in chosen], IGNORED), list(documents))
+    if any(e.token_types is not None for e in chosen):
+        inputs["token_type_ids"] = pad([e.token_types or [0] * len(e.input_ids) for e in chosen], 0)
+    owners = list(rows) if documents is None else [documents[i] for i in rows]
+    return Batch(inputs, pad([e.labels for e in chosen], IGNORED), owners)
 
 
-def batches(examples: Sequence[Example], pad_id: int, batch_size: int) -> list[Batch]:
-    """All documents once, shortest first, ties by index."""
+def batches(
+    examples: Sequence[Example],
+    pad_id: int,
+    batch_size: int,
+    documents: Sequence[int] | None = None,
+    most: int | None = None,
+) -> list[Batch]:
+    """All examples once, shortest first, ties by index.
+
+    A batch has up to `batch_size` rows, and fewer where they would have more than `most` positions, padding included;
+    one at least. `documents` says whose each example is, its own unless given.
+    """
     order = sorted(range(len(examples)), key=lambda i: (len(examples[i].input_ids), i))
-    return [collate(examples, order[start : start + batch_size], pad_id) for start in range(0, len(order), batch_size)]
+    groups: list[list[int]] = []
+    widest = 0
+    for row in order:
+        width = max(len(examples[row].input_ids), len(examples[row].labels))
+        full = not groups or len(groups[-1]) == batch_size
+        if full or (most is not None and (len(groups[-1]) + 1) * max(widest, width) > most):
+            groups.append([])
+            widest = 0
+        groups[-1].append(row)
+        widest = max(widest, width)
+    return [collate(examples, group, pad_id, documents) for group in groups]

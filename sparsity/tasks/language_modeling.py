@@ -8,12 +8,15 @@
 
 Their losses are different quantities and must never be compared across objectives. What is hidden
 is drawn from a seed and the document's index alone, so every point of a curve sees the same.
+
+A text that is longer than the model reads is cut into windows, one after the other, so that every token counts; each
+window begins anew, and all belong to the one document.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from sparsity.errors import Refused
@@ -59,25 +62,33 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -
     )
 
 
-def causal_example(ids: list[int], special: SpecialTokens, source: random.Random) -> Example:
-    """Predict every token of the text, then the end."""
+def causal_example(ids: list[int], special: SpecialTokens, source: random.Random, last: bool = True) -> Example:
+    """Predict every token of the text, then the end, unless the text goes on in another window.
+
+    Where the tokenizer has no start token, what ends a text stands before it, as it does where texts are strung
+    together; without either, the first token is not predicted.
+    """
     del source
-    framed = _framed(ids, special)
-    return Example(framed[:-1], framed[1:])
+    before = special.end if special.start is None else special.start
+    after = special.end if last else None
+    whole = [*([] if before is None else [before]), *ids, *([] if after is None else [after])]
+    return Example(whole[:-1], whole[1:])
 
 
 def masked_example(
     ids: list[int],
     special: SpecialTokens,
     source: random.Random,
+    last: bool = True,
     share: float = HIDDEN_SHARE,
     always_hide: bool = True,
 ) -> Example:
-    """Hide a share of the tokens, at least one.
+    """Hide a share of the tokens, at least one; each window of a text is framed alike.
 
     With `always_hide` False, of the chosen tokens 80 % are hidden, 10 % are replaced by a random
     token and 10 % stay, which is what training wants.
     """
+    del last
     chosen = [source.random() < share for _ in ids]
     if not any(chosen):
         chosen[int(source.random() * len(ids))] = True
@@ -97,8 +108,11 @@ def masked_example(
     )
 
 
-def infilling_example(ids: list[int], special: SpecialTokens, source: random.Random) -> Example:
-    """Replace random spans of 1 to `LONGEST_SPAN` tokens by one mask each; the decoder restores the text."""
+def infilling_example(ids: list[int], special: SpecialTokens, source: random.Random, last: bool = True) -> Example:
+    """Replace random spans of 1 to `LONGEST_SPAN` tokens by one mask each; the decoder restores the text.
+
+    The end is part of it unless the text goes on in another window.
+    """
     mask, end = _required(special.mask, "mask"), _required(special.end, "end-of-text")
     decoder_start = _required(special.decoder_start, "decoder start")
     shown, position = [], 0
@@ -109,15 +123,23 @@ def infilling_example(ids: list[int], special: SpecialTokens, source: random.Ran
         else:
             shown.append(ids[position])
             position += 1
-    labels = [*ids, end]
+    labels = [*ids, end] if last else list(ids)
     return Example(_framed(shown, special), labels, [decoder_start, *labels[:-1]])
 
 
-OBJECTIVES: dict[str, Callable[[list[int], SpecialTokens, random.Random], Example]] = {
+OBJECTIVES: dict[str, Callable[[list[int], SpecialTokens, random.Random, bool], Example]] = {
     "causal": causal_example,
     "masked": masked_example,
     "infilling": infilling_example,
 }
+
+
+class Encoded(NamedTuple):
+    """Texts as examples, in order; a long text gives several, one without a token to predict none."""
+
+    examples: list[Example]
+    documents: list[int]
+    """The index of each example's text."""
 
 
 def encode(
@@ -127,11 +149,29 @@ def encode(
     special: SpecialTokens,
     max_tokens: int,
     seed: int = 0,
-) -> list[Example]:
-    """One example per text; `max_tokens` bounds the text's own tokens, framing apart."""
-    make = OBJECTIVES[objective]
-    rows = tokenizer(list(texts), add_special_tokens=False, truncation=False)["input_ids"]
-    return [make(row[:max_tokens], special, random.Random(f"{seed}/{index}")) for index, row in enumerate(rows)]
+) -> Encoded:
+    """The windows of each text; `max_tokens` bounds a window's own tokens, framing apart."""
+    make, found = OBJECTIVES[objective], Encoded([], [])
+    for index, row in enumerate(tokens(texts, tokenizer)):
+        for start, window, last in windows(row, max_tokens):
+            source = random.Random(f"{seed}/{index}/{start}" if start else f"{seed}/{index}")
+            example = make(window, special, source, last)
+            if example.input_ids and any(label != IGNORED for label in example.labels):
+                found.examples.append(example)
+                found.documents.append(index)
+    return found
+
+
+def tokens(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """Each text's own tokens, uncut, without framing."""
+    found = tokenizer(list(texts), add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+    return list(found)
+
+
+def windows(row: list[int], max_tokens: int) -> Iterator[tuple[int, list[int], bool]]:
+    """Where each window begins, its tokens, and whether it is the last; nothing of a text without tokens."""
+    for start in range(0, len(row), max_tokens):
+        yield start, row[start : start + max_tokens], start + max_tokens >= len(row)
 
 
 class DocumentLosses(NamedTuple):
@@ -144,23 +184,25 @@ class DocumentLosses(NamedTuple):
 
 
 def evaluate(model: PreTrainedModel, batches: Sequence[Batch]) -> DocumentLosses:
-    """Loss per document. The model must be in eval mode on the batches' device."""
+    """Loss per document, summed over its windows. The model must be in eval mode on the batches' device."""
     import torch
     from torch.nn import functional
 
-    count = sum(len(batch.documents) for batch in batches)
+    count = 1 + max(document for batch in batches for document in batch.documents)
     total = torch.zeros(count, dtype=torch.float64)
-    tokens = torch.zeros(count, dtype=torch.float64)
+    counts = torch.zeros(count, dtype=torch.float64)
     with torch.inference_mode():
         for batch in batches:
-            logits = model(**batch.inputs).logits  # (B, L, V)
             predicted = batch.labels != IGNORED  # (B, L)
-            losses = functional.cross_entropy(logits[predicted].float(), batch.labels[predicted], reduction="none")
+            logits = model(**batch.inputs).logits[predicted]  # (N, V)
+            losses = functional.cross_entropy(logits.float(), batch.labels[predicted], reduction="none")
+            del logits  # as large as all else together
             spread = torch.zeros(predicted.shape, dtype=torch.float64, device=losses.device)
             spread[predicted] = losses.double()
-            total[batch.documents] = spread.sum(1).cpu()
-            tokens[batch.documents] = predicted.sum(1).double().cpu()
-    return DocumentLosses(total, tokens)
+            owners = torch.tensor(batch.documents)
+            total.index_add_(0, owners, spread.sum(1).cpu())
+            counts.index_add_(0, owners, predicted.sum(1).double().cpu())
+    return DocumentLosses(total, counts)
 
 
 def _framed(ids: list[int], special: SpecialTokens) -> list[int]:

@@ -60,6 +60,50 @@ def accuracy_metric() -> evaluate.Metric:
     return _metric("Share of documents whose class is predicted right.", "int64", compute)
 
 
+def macro_f1_metric() -> evaluate.Metric:
+    """`predictions`: predicted class of each document; `references`: its label. The mean over the classes of either."""
+    import numpy as np
+
+    def compute(predictions: Sequence[int], references: Sequence[int]) -> dict[str, float]:
+        counts = _confusion(predictions, references)
+        right = np.diag(counts)
+        return {"macro_f1": float((2 * right / (counts.sum(0) + counts.sum(1))).mean())}
+
+    return _metric("Mean over classes of the harmonic mean of precision and recall.", "int64", compute)
+
+
+def matthews_metric() -> evaluate.Metric:
+    """`predictions` and `references` as above; 0 where either is of one class alone (Gorodkin 2004, R_K)."""
+
+    def compute(predictions: Sequence[int], references: Sequence[int]) -> dict[str, float]:
+        counts = _confusion(predictions, references)
+        total, right = float(counts.sum()), float(counts.trace())
+        said, true = counts.sum(0), counts.sum(1)
+        spread = math.sqrt((total**2 - float(said @ said)) * (total**2 - float(true @ true)))
+        return {"matthews": (right * total - float(said @ true)) / spread if spread else 0.0}
+
+    return _metric("Correlation of predicted and true classes, from -1 to 1.", "int64", compute)
+
+
+def beside_accuracy(predictions: NDArray[np.int64], references: NDArray[np.int64]) -> dict[str, float]:
+    """Macro F1 and Matthews correlation, which classes of different size do not flatter."""
+    found: dict[str, float] = {}
+    for metric in (macro_f1_metric(), matthews_metric()):
+        found |= metric.compute(predictions=predictions, references=references)
+    return found
+
+
+def _confusion(predictions: Sequence[int], references: Sequence[int]) -> NDArray[np.float64]:
+    """(classes, classes): documents by true and predicted class; classes that nowhere occur have no row."""
+    import numpy as np
+
+    classes, places = np.unique(np.concatenate([references, predictions]), return_inverse=True)
+    true, said = places[: len(references)], places[len(references) :]
+    counts = np.zeros((len(classes), len(classes)))
+    np.add.at(counts, (true, said), 1)
+    return counts
+
+
 def _metric(description: str, kind: str, compute: Any) -> evaluate.Metric:
     """An `evaluate.Metric` that keeps to memory. Built here because evaluate is imported late."""
     import datasets

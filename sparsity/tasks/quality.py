@@ -1,39 +1,41 @@
 """What does a model still know: a task's fixed documents, and a model's score on each of them.
 
 A `Task` is built once for a model and evaluates any number of pruned versions of it on the same
-documents, so every comparison is paired. Sizes and seeds are the caller's.
+documents, so every comparison is paired. The documents are the user's own, or generated reviews, whose
+exact floor and Bayes accuracy are known. Sizes and seeds are the caller's.
 
-Refuses: a classifier that does not have the two classes of the reviews, a tokenizer without the
-tokens that an objective needs.
+Refuses what `encoding` refuses: classes that are not the model's, a tokenizer without the tokens that
+an objective needs; documents of which all are of one class.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sparsity import record
 from sparsity.errors import Refused
-from sparsity.positions import positions_of
-from sparsity.tasks import batching, language_modeling, metrics, reviews, text_classification
+from sparsity.tasks import batching, encoding, language_modeling, metrics, reviews, text_classification
+from sparsity.tasks.encoding import FRAMING as FRAMING  # how a task's documents are read, for whoever trains on such
+from sparsity.tasks.encoding import padding as padding
+from sparsity.tasks.encoding import token_limit as token_limit
 
 if TYPE_CHECKING:
-    import datasets
     import numpy as np
     from numpy.typing import NDArray
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from sparsity.data.documents import Documents
 
 TASKS = ("lm", "classification")
 METRICS = {"lm": "mean_nll", "classification": "accuracy"}
 BATCH_SIZE = 128
 CHANCE = 0.5
-"""Accuracy of a guess: the documents are balanced."""
-FRAMING = 2
-"""Positions that start and end tokens may take."""
-LEAST_POSITIONS = 16
-"""Below, what is left of a document says nothing of it."""
+"""Accuracy of a guess on generated reviews: they are balanced."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,11 @@ class Scores:
     estimate: metrics.Estimate
     numerators: NDArray[np.float64]
     denominators: NDArray[np.float64]
+    chance: float | None = None
+    """On the user's own documents, what a guess scores, in the metric's unit: the share of the most frequent class, or
+    the loss of one that takes every token for equally likely. None on generated reviews."""
+    also: Mapping[str, float] = field(default_factory=dict)
+    """Further metrics on the same documents, as information."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +60,14 @@ class Task:
     name: str
     batches: list[batching.Batch]
     labels: list[int]
-    log_probability: float
-    """Sum over documents, nats."""
-    bayes_accuracy: float
-    """Expected accuracy of the exact posterior on these documents."""
-    exact_floor: bool
-    """Whether the model predicts the text itself, so that its exact probability is a floor."""
+    log_probability: float | None = None
+    """Sum over documents, nats, where it is the floor of what the model predicts."""
+    bayes_accuracy: float | None = None
+    """Expected accuracy of the exact posterior on these documents, where it is known."""
+    chance: float | None = None
+    """See `Scores`."""
+    notes: tuple[str, ...] = ()
+    """What was cut or left out, each with its count."""
 
     def evaluate(self, model: PreTrainedModel) -> Scores:
         """The model's score on every document. The model must be in eval mode."""
@@ -75,13 +84,17 @@ class Task:
             computed = metrics.accuracy_metric().compute(predictions=predictions, references=references)
             numerators = (predictions == references).astype(np.float64)
             denominators = np.ones_like(numerators)
-        return Scores(metric, metrics.Estimate(computed[metric], computed["stderr"]), numerators, denominators)
+        also: dict[str, float] = {}
+        if self.name == "classification" and self.chance is not None:
+            also = metrics.beside_accuracy(predictions, references)
+        estimate = metrics.Estimate(computed[metric], computed["stderr"])
+        return Scores(metric, estimate, numerators, denominators, self.chance, also)
 
     def floor(self, scores: Scores) -> float | None:
         """The exact value that no model can beat in expectation; None where it is not known."""
         if self.name == "classification":
             return self.bayes_accuracy
-        return -self.log_probability / float(scores.denominators.sum()) if self.exact_floor else None
+        return None if self.log_probability is None else -self.log_probability / float(scores.denominators.sum())
 
 
 def build(
@@ -89,43 +102,68 @@ def build(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     objective: str,
-    count: int,
+    documents: Documents | int,
     seed: int,
     batch_size: int = BATCH_SIZE,
 ) -> Task:
-    """The task on `count` generated reviews, half of each label, on the model's device."""
-    chosen = reviews.as_dataset(reviews.balanced(count, seed))
-    texts, labels = list(chosen["text"]), list(chosen["label"])
-    special = language_modeling.special_tokens(tokenizer, model)
-    limit = token_limit(model, tokenizer)
-    pad = padding(name, model, special)
-    if name == "lm":
-        examples = language_modeling.encode(texts, tokenizer, objective, special, limit - FRAMING, seed)
-    else:
-        examples = text_classification.encode(texts, labels, tokenizer, limit)
-    device_batches = [b.to(model.device) for b in batching.batches(examples, pad, batch_size)]
-    _refuse_unknown_tokens(examples, model.config.vocab_size)
-    whole = max(len(e.input_ids) for e in examples) < limit
+    """The task on these documents, on the model's device; a number stands for as many generated reviews of the seed.
+
+    A batch has up to `batch_size` documents, fewer where they are long. Raises `Refused`.
+    """
+    chosen = reviews.documents(documents, seed) if isinstance(documents, int) else documents
+    encoded = encoding.encode(name, model, tokenizer, objective, chosen, seed)
+    if encoded.labels and len(set(encoded.labels)) < 2:
+        raise Refused(f"every document of {chosen.name} is of one class, so any guess would be right")
+    exact = name == "lm" and objective == "causal" and not encoded.cut and len(encoded.kept) == len(chosen)
+    probabilities, posteriors = chosen.log_probability, chosen.posteriors
     return Task(
         name,
-        device_batches,
-        labels,
-        log_probability=math.fsum(chosen["log_probability"]),
-        bayes_accuracy=_bayes_accuracy(chosen),
-        exact_floor=name == "lm" and objective == "causal" and whole,
+        _batches(name, model, tokenizer, encoded.examples, batch_size, encoded.documents),
+        encoded.labels,
+        log_probability=math.fsum(probabilities) if exact and probabilities else None,
+        bayes_accuracy=_bayes_accuracy(posteriors) if posteriors else None,
+        chance=None if chosen.generated else _chance(name, model, encoded.labels),
+        notes=encoded.notes,
     )
 
 
-def padding(name: str, model: PreTrainedModel, special: language_modeling.SpecialTokens) -> int:
-    """The token that pads; raises `Refused` for a classifier that has none, or not two classes."""
+def calibration(
+    name: str,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    objective: str,
+    documents: Documents,
+    count: int,
+    seed: int,
+    batch_size: int,
+) -> list[batching.Batch]:
+    """Batches of up to `count` documents, or windows of long ones, drawn by the seed. Raises `Refused`."""
+    encoded = encoding.encode(name, model, tokenizer, objective, documents.chosen(count, seed), seed)
+    examples = encoded.examples
+    if len(examples) > count:
+        examples = [examples[i] for i in sorted(random.Random(seed).sample(range(len(examples)), count))]
+    return _batches(name, model, tokenizer, examples, batch_size)
+
+
+def _batches(
+    name: str,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[batching.Example],
+    batch_size: int,
+    documents: Sequence[int] | None = None,
+) -> list[batching.Batch]:
+    pad = padding(name, model, language_modeling.special_tokens(tokenizer, model))
+    most = encoding.batch_positions(name, model)
+    return [b.to(model.device) for b in batching.batches(examples, pad, batch_size, documents, most)]
+
+
+def _chance(name: str, model: PreTrainedModel, labels: Sequence[int]) -> float:
+    """What a guess scores."""
     if name == "lm":
-        return special.pad
-    if model.config.num_labels != 2:
-        raise Refused(f"the reviews have 2 classes, but the classifier has {model.config.num_labels}")
-    pad: int | None = model.config.pad_token_id
-    if pad is None:  # GPT-2 classifies the last token that is not this one, whatever the tokenizer says
-        raise Refused("the classifier's config.json names no padding token, so documents cannot share a batch")
-    return pad
+        return math.log(model.config.vocab_size)
+    ((_, most),) = Counter(labels).most_common(1)
+    return most / len(labels)
 
 
 def pooled(scores: Sequence[Scores]) -> Scores:
@@ -134,7 +172,8 @@ def pooled(scores: Sequence[Scores]) -> Scores:
 
     numerators = np.mean([each.numerators for each in scores], axis=0)
     estimate = metrics.ratio(numerators, scores[0].denominators)
-    return Scores(scores[0].metric, estimate, numerators, scores[0].denominators)
+    also = {name: float(np.mean([each.also[name] for each in scores])) for name in scores[0].also}
+    return replace(scores[0], estimate=estimate, numerators=numerators, also=also)
 
 
 def difference(scores: Scores, reference: Scores) -> metrics.Estimate:
@@ -145,19 +184,20 @@ def difference(scores: Scores, reference: Scores) -> metrics.Estimate:
 def judged(found: metrics.Estimate, reference: Scores) -> str:
     """The verdict on a difference from a reference, in the metric's unit.
 
-    Against a classifier that only guesses nothing can be kept or lost.
+    Against a model that only guesses nothing can be kept or lost.
     """
-    known = reference.estimate
-    if reference.metric == "accuracy" and known.value - metrics.CONFIDENCE * known.stderr <= CHANCE:
+    if not knows(reference):
         return "inconclusive"
     worse = found.value if reference.metric == "mean_nll" else -found.value
     return metrics.verdict(reference.metric, metrics.Estimate(worse, found.stderr))
 
 
-def _refuse_unknown_tokens(examples: list[batching.Example], known: int) -> None:
-    largest = max(max(e.input_ids) for e in examples)
-    if largest >= known:
-        raise Refused(f"the tokenizer gives token {largest}, but the model knows {known}; save the two together")
+def knows(scores: Scores) -> bool:
+    """Whether a model is certain to do better than a guess; of a language model on generated reviews not asked."""
+    known, chance = scores.estimate, scores.chance
+    if scores.metric == "mean_nll":
+        return chance is None or known.value + metrics.CONFIDENCE * known.stderr < chance
+    return known.value - metrics.CONFIDENCE * known.stderr > (CHANCE if chance is None else chance)
 
 
 def compare(task: Task, scores: Scores, dense: Scores) -> record.Quality:
@@ -177,6 +217,8 @@ def compare(task: Task, scores: Scores, dense: Scores) -> record.Quality:
         delta=delta.value,
         delta_stderr=delta.stderr,
         verdict=None if scores is dense else judged(delta, dense),
+        chance=scores.chance,
+        also=dict(scores.also) or None,
     )
 
 
@@ -186,16 +228,6 @@ def _perplexity(scores: Scores) -> float | None:
     return math.exp(scores.estimate.value)
 
 
-def token_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Tokens that a document may have; raises `Refused` where that is too few."""
-    positions = positions_of(model) or tokenizer.model_max_length
-    limit = int(min(positions, tokenizer.model_max_length))
-    if limit < LEAST_POSITIONS:
-        raise Refused(f"the model has {limit} positions, too few for a document (at least {LEAST_POSITIONS})")
-    return limit
-
-
-def _bayes_accuracy(chosen: datasets.Dataset) -> float:
+def _bayes_accuracy(posteriors: Sequence[float]) -> float:
     """Expected over the labels given the texts, so that luck with these labels does not enter."""
-    posteriors: list[float] = list(chosen["posterior"])
     return math.fsum(max(p, 1 - p) for p in posteriors) / len(posteriors)

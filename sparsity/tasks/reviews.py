@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+from sparsity.data.documents import Documents
 from sparsity.tasks import review_words as words
 
 if TYPE_CHECKING:
@@ -275,6 +276,18 @@ def balanced(count: int, seed: int) -> list[Review]:
             room[review.label] -= 1
             chosen.append(review)
     return chosen
+
+
+def documents(count: int, seed: int) -> Documents:
+    """`count` balanced reviews with all that is known of them."""
+    chosen = balanced(count, seed)
+    return Documents(
+        "generated reviews",
+        tuple(each.text for each in chosen),
+        labels=tuple(each.label for each in chosen),
+        log_probability=tuple(each.log_probability for each in chosen),
+        posteriors=tuple(each.posterior for each in chosen),
+    )
 
 
 def as_dataset(reviews: Sequence[Review]) -> datasets.Dataset:

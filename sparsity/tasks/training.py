@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from sparsity.data.documents import Text, whole
 from sparsity.errors import BadValue
 from sparsity.tasks import language_modeling, quality, text_classification
 from sparsity.tasks.batching import Batch, Example, collate
@@ -25,8 +26,10 @@ HIDDEN_SHARE = 0.25
 """Share of tokens that the masked objective predicts: more than the 15 % of evaluation, for more signal in each."""
 POOL = 16
 """Batches whose documents are sorted by length together, so that a batch holds documents of like length."""
-Document = tuple[str, int]
-"""A text and its class."""
+MOST_TOKENS = 256
+"""Of a window that a language model is trained on; a longer text gives several."""
+Document = tuple[Text, int]
+"""A text, or a pair, and its class."""
 
 
 def fresh_reviews(seed: int) -> Iterator[Document]:
@@ -63,7 +66,7 @@ def of_model(
     limit = quality.token_limit(model, tokenizer)
     pad = quality.padding(task, model, special)
     if task == "lm":
-        encode = predicted(tokenizer, objective, special, limit - quality.FRAMING)
+        encode = predicted(tokenizer, objective, special, min(limit - quality.FRAMING, MOST_TOKENS))
     else:
         encode = classified(tokenizer, limit)
     return batches(documents, encode, pad, batch_size, seed)
@@ -76,16 +79,18 @@ def batches(
     batch_size: int,
     seed: int,
 ) -> Iterator[Batch]:
-    """Endless batches of so many documents; what is hidden, and the order of batches, hang on the seed alone.
+    """Endless batches of so many documents, or windows; what is hidden, and the order, hang on the seed alone.
 
-    Raises `BadValue` where the documents come to an end.
+    Raises `BadValue` where the documents come to an end, and where none of many holds a token.
     """
     chance = random.Random(seed)
     while True:
         pool = list(itertools.islice(documents, batch_size * POOL))
         if not pool:  # they were to be without end
             raise BadValue("the documents to train on came to an end")
-        examples = encode(pool, chance)
+        examples = [example for example in encode(pool, chance) if example.input_ids]
+        if not examples:  # else it would look for one for ever
+            raise BadValue(f"none of {len(pool)} documents to train on holds a token that the tokenizer knows")
         order = sorted(range(len(examples)), key=lambda i: len(examples[i].input_ids))
         groups = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
         chance.shuffle(groups)
@@ -99,8 +104,8 @@ def classified(
 
     def encode(documents: Sequence[Document], chance: random.Random) -> list[Example]:
         del chance
-        texts, labels = zip(*documents, strict=True)
-        return text_classification.encode(texts, labels, tokenizer, max_tokens)
+        rows, labels = zip(*documents, strict=True)
+        return text_classification.encode(rows, labels, tokenizer, max_tokens)
 
     return encode
 
@@ -108,15 +113,16 @@ def classified(
 def predicted(
     tokenizer: PreTrainedTokenizerBase, objective: str, special: SpecialTokens, max_tokens: int
 ) -> Callable[[Sequence[Document], random.Random], list[Example]]:
-    """Encodes documents for a language-modelling objective; `max_tokens` bounds the text's own tokens."""
+    """Encodes documents for a language-modelling objective; `max_tokens` bounds a window's own tokens."""
 
-    def example(ids: list[int], chance: random.Random) -> Example:
+    def example(ids: list[int], chance: random.Random, last: bool) -> Example:
         if objective == "masked":
-            return language_modeling.masked_example(ids, special, chance, HIDDEN_SHARE, always_hide=False)
-        return language_modeling.OBJECTIVES[objective](ids, special, chance)
+            return language_modeling.masked_example(ids, special, chance, last, HIDDEN_SHARE, always_hide=False)
+        return language_modeling.OBJECTIVES[objective](ids, special, chance, last)
 
     def encode(documents: Sequence[Document], chance: random.Random) -> list[Example]:
-        rows = tokenizer([text for text, _ in documents], add_special_tokens=False)["input_ids"]
-        return [example(row[:max_tokens], chance) for row in rows]
+        rows = language_modeling.tokens([whole(row) for row, _ in documents], tokenizer)
+        cut = [window for row in rows for window in language_modeling.windows(row, max_tokens)]
+        return [example(window, chance, last) for _, window, last in cut]
 
     return encode

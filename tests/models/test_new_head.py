@@ -113,6 +113,24 @@ def test_it_is_ready_to_be_measured_and_has_the_two_classes_of_the_reviews(famil
     assert type(made).__name__.endswith("ForSequenceClassification")
 
 
+def test_its_classes_are_named_or_numbered_whatever_the_model_had_before() -> None:
+    model = tiny.model("bert", id2label={0: "old", 1: "older"}, problem_type="regression")
+    named, numbered = with_new_head(model, PAD, 0, ("yes", "no", "perhaps")), with_new_head(model, PAD, 0, 4)
+    assert named.config.id2label == {0: "yes", 1: "no", 2: "perhaps"}
+    assert named.config.label2id == {"yes": 0, "no": 1, "perhaps": 2}
+    assert numbered.config.id2label == {index: f"LABEL_{index}" for index in range(4)}
+    assert [made.config.num_labels for made in (named, numbered)] == [3, 4]
+    assert [logits(made).shape[1] for made in (named, numbered)] == [3, 4]
+    assert named.config.problem_type == "single_label_classification"
+
+
+@BY_FAMILY
+def test_a_bare_body_is_a_start_as_its_language_model_is(family: str) -> None:
+    model = tiny.model(family)
+    whole, bare = with_new_head(model, PAD, 0), with_new_head(model.base_model, PAD, 0)
+    assert all(torch.equal(tensor, bare.state_dict()[name]) for name, tensor in whole.state_dict().items())
+
+
 def test_a_configuration_without_padding_gets_the_one_that_is_given_and_one_with_it_keeps_its_own() -> None:
     without = with_new_head(tiny.model("gpt2", pad_token_id=None), PAD, 0)
     assert without.config.pad_token_id == PAD

@@ -278,23 +278,24 @@ EVIL = '<script>alert(1)</script>`x`|y\n\n# t [l](http://e) "><img src=x onerror
 """What no string from outside may become."""
 
 
-def hostile_json() -> dict[str, Any]:
-    """A run whose every string from outside is `EVIL`."""
-    cost = dataclasses.replace(cost_cell("bert", 0.9, "packed"), model=EVIL, method=EVIL, format=EVIL, workload=EVIL)
+def hostile_json(evil: str = EVIL) -> dict[str, Any]:
+    """A run whose every string from outside is `evil`."""
+    cost = dataclasses.replace(cost_cell("bert", 0.9, "packed"), model=evil, method=evil, format=evil, workload=evil)
     found = [
-        dataclasses.replace(latency(verdict="inconclusive", reason=EVIL), cell=cost),
+        dataclasses.replace(latency(verdict="inconclusive", reason=evil), cell=cost),
         dataclasses.replace(memory(), cell=cost),
     ]
     for delta in (-0.003, -0.1):
         record = recovered(sparsity=0.8 + abs(delta), delta=delta)
-        cell = dataclasses.replace(record.cell, model=EVIL, method=EVIL, recovery=EVIL, after=EVIL)
+        cell = dataclasses.replace(record.cell, model=evil, method=evil, recovery=evil, after=evil)
         found.append(dataclasses.replace(record, cell=cell))
     measured = weights()
-    found.append(dataclasses.replace(measured, cell=Cell(EVIL)))
-    missing = {"cell": {"model": EVIL}, "test": EVIL, "outcome": "skipped", "reason": EVIL}
-    models = {EVIL: {"class_name": EVIL, "source": EVIL, "demonstration": True, "classifier": EVIL}}
-    named = [(EVIL, record) for record in found]
-    return run_json(named, fingerprint={EVIL: EVIL}, profile=EVIL, models=models, not_measured=[missing])
+    found.append(dataclasses.replace(measured, cell=Cell(evil)))
+    missing = {"cell": {"model": evil}, "test": evil, "outcome": "skipped", "reason": evil}
+    models = {evil: {"class_name": evil, "source": evil, "demonstration": True, "classifier": evil}}
+    named = [(evil, record) for record in found]
+    run = {"fingerprint": {evil: evil}, "profile": evil, "models": models, "not_measured": [missing], "notes": [evil]}
+    return run_json(named, **run)
 
 
 def many_json() -> dict[str, Any]:

@@ -173,7 +173,7 @@ def test_accuracy_with_chance_and_best() -> None:
     assert _heights(axes, "l1 · global")[1][4] == pytest.approx(quality.value)
     low, high = _bars(axes, "l1 · global")[4]
     assert high - low == pytest.approx(2 * 1.96 * quality.stderr)
-    assert _level(axes, "chance (0.5)") == 0.5
+    assert _level(axes, "chance") == 0.5
     assert _level(axes, "best possible") == 0.956
     assert _level(axes, "not pruned") == 0.92
 

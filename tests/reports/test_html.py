@@ -9,12 +9,15 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jinja2 import UndefinedError
 
 from reports import html
 from reports.__main__ import report
 from reports.document import Document, Part, Picture, Table
 from reports.verdicts import Column, Row, Value, Verdicts
+from reports.words import line
 from tests.reports import builders
 
 VOID = {"meta", "link", "input", "br", "img"}
@@ -195,6 +198,29 @@ def test_nothing_from_outside_becomes_markup(hostile: str) -> None:
     assert any(shown in text for text in page.all("span"))
     assert "\n# t" not in hostile
     assert "49" not in "".join(page.all("li")), "no expression is computed"
+
+
+def with_everywhere(text: str) -> Page:
+    """A page in which every string from outside is this."""
+    row = Row(text, (Value(text), Value(text, 1.0)))
+    verdicts = Verdicts((Column(text, text, "text"), Column(text, text, "number")), (row,), (text,))
+    pictures = (Picture("time", text, text, (text,)),)
+    part = Part(text, (text,), (text,), Table((text, text), ((text, text),)), (text,), pictures)
+    return Page(html.render(Document(text, part, (text,), (part,)), verdicts, {"time": "<svg></svg>"}))
+
+
+PLAIN = with_everywhere("word")
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.text(st.sampled_from("<>&\"'`{}%#=/; \n\x1b\u202eab") | st.characters(), min_size=1, max_size=30))
+def test_any_text_is_shown_as_its_printable_characters_and_makes_no_markup(text: str) -> None:
+    page = with_everywhere(text)
+    assert [name for name, _, _ in page.found] == [name for name, _, _ in PLAIN.found]
+    assert [attrs.keys() for _, attrs, _ in page.found] == [attrs.keys() for _, attrs, _ in PLAIN.found]
+    for tag in ("h1", "h2", "li", "caption", "td", "th"):
+        assert line(text) in map(line, page.all(tag)), tag
+        assert "word" in PLAIN.all(tag), tag
 
 
 def test_characters_that_are_not_printed_are_not_handed_on() -> None:

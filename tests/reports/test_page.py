@@ -54,6 +54,16 @@ def test_limits_stand_with_the_machine_and_below_the_times(tmp_path: Path) -> No
     assert "at best" not in [row[0] for row in _rows(_part(page(_run(tmp_path)), "What was run"))]
 
 
+def test_what_is_to_be_known_of_the_data_stands_with_what_was_run(tmp_path: Path) -> None:
+    notes = ["3 rows without a label were left out", "2 documents were cut"]
+    document = page(_run(tmp_path, [builders.latency()], notes=notes, resumed=2))
+    rows = _rows(_part(document, "What was run"))
+    assert [value for key, value in rows if key == "of the data"] == notes
+    assert ("resumed", "2 times") in rows
+    plain = _rows(_part(page(_run(tmp_path)), "What was run"))
+    assert {"of the data", "resumed"}.isdisjoint(key for key, _ in plain)
+
+
 def test_no_demonstration_where_no_model_is_one(tmp_path: Path) -> None:
     model = {"class_name": "BertForMaskedLM", "source": "checkpoint", "demonstration": False}
     document = page(_run(tmp_path, models={"bert": model}))

@@ -123,3 +123,23 @@ def test_a_model_is_the_same_where_one_run_did_not_meet_its_classifier(tmp_path:
         else:
             with pytest.raises(ResultNotReadable, match="differ in model 'bert'"):
                 _read(tmp_path, *others)
+
+
+def test_notes_of_several_runs_are_told_once_and_resumptions_are_added(tmp_path: Path) -> None:
+    time = builders.run_json([("t", builders.latency())], notes=["a", "b"], resumed=1)
+    size = builders.run_json([("m", builders.memory())], notes=["b", "c"], resumed=2)
+    run = _read(tmp_path, time, size)
+    assert (run.notes, run.resumed) == (("a", "b", "c"), 3)
+    run = _read(tmp_path, builders.run_json())
+    assert (run.notes, run.resumed) == ((), 0)
+
+
+def test_a_model_is_the_same_where_one_run_does_not_know_its_weights(tmp_path: Path) -> None:
+    plain = {"class_name": "BertForMaskedLM", "source": "checkpoint", "demonstration": False}
+    timed = builders.run_json([("t", builders.latency())], models={"bert": plain})
+    known, other = (
+        builders.run_json([("m", builders.memory())], models={"bert": plain | {"digest": digit * 64}}) for digit in "ab"
+    )
+    assert _read(tmp_path, timed, known).models["bert"].digest == "a" * 64
+    with pytest.raises(ResultNotReadable, match="differ in model 'bert'"):
+        _read(tmp_path, known, other)

@@ -43,3 +43,26 @@ def test_moving_keeps_everything() -> None:
 
 def test_rows_become_one_rectangle() -> None:
     assert pad([[1], [1, 2, 3]], 0).tolist() == [[1, 0, 0], [1, 2, 3]]
+
+
+def test_a_batch_has_no_more_positions_than_it_may_padding_included_and_one_row_at_least() -> None:
+    made = batches(examples([3, 3, 3, 4, 9, 20]), pad_id=0, batch_size=4, most=12)
+    assert [batch.documents for batch in made] == [[0, 1, 2], [3], [4], [5]]
+    assert [batch.documents for batch in batches(examples([1] * 5), 0, 4, most=100)] == [[0, 1, 2, 3], [4]]
+
+
+def test_positions_are_counted_by_the_longer_of_input_and_labels() -> None:
+    long = [Example([7], [1] * 6, [2] * 6)] * 3
+    assert [len(batch.documents) for batch in batches(long, 0, 8, most=12)] == [2, 1]
+
+
+def test_rows_belong_to_the_documents_that_they_are_said_to() -> None:
+    made = batches(examples([5, 2, 4]), pad_id=0, batch_size=2, documents=[0, 0, 1])
+    assert [batch.documents for batch in made] == [[0, 1], [0]]
+    assert made[0].labels.tolist() == [[2], [4]]
+
+
+def test_token_types_of_pairs_are_padded_with_that_of_the_first() -> None:
+    batch = collate([Example([4, 5], [1], token_types=[0, 1]), Example([6], [0], token_types=[1])], [0, 1], pad_id=9)
+    assert batch.inputs["token_type_ids"].tolist() == [[0, 1], [1, 0]]
+    assert "token_type_ids" not in collate(examples([2]), [0], 0).inputs

@@ -63,13 +63,39 @@ def test_infilling_puts_one_mask_for_a_span_and_restores_the_text() -> None:
     assert example.decoder_input_ids == [2, *TEXT]
 
 
+def test_masked_frames_only_with_what_the_tokenizer_has() -> None:
+    bare = SPECIAL._replace(start=None, end=None)
+    assert lm.masked_example(TEXT, bare, Scripted(0.1)).input_ids == [4, *TEXT[1:]]
+
+
 @pytest.mark.parametrize(
-    ("objective", "missing"), [("masked", "mask"), ("infilling", "decoder_start"), ("causal", "start")]
+    ("start", "end", "expected"),
+    [
+        (1, 2, ([1, *TEXT], [*TEXT, 2])),
+        (1, None, ([1, *TEXT[:-1]], TEXT)),
+        (None, 2, ([2, *TEXT], [*TEXT, 2])),  # what parts documents stands before one
+        (None, None, (TEXT[:-1], TEXT[1:])),
+    ],
+)
+def test_causal_makes_do_with_the_tokens_that_there_are(start: int | None, end: int | None, expected: Any) -> None:
+    example = lm.causal_example(TEXT, SPECIAL._replace(start=start, end=end), Scripted())
+    assert (example.input_ids, example.labels) == expected
+
+
+def test_a_text_that_goes_on_has_no_end() -> None:
+    example = lm.causal_example(TEXT, SPECIAL, Scripted(), last=False)
+    assert (example.input_ids, example.labels) == ([1, *TEXT[:-1]], TEXT)
+    spans = lm.infilling_example(TEXT, SPECIAL, Scripted(), last=False)
+    assert (spans.decoder_input_ids, spans.labels) == ([2, *TEXT[:-1]], TEXT)
+
+
+@pytest.mark.parametrize(
+    ("objective", "missing"), [("masked", "mask"), ("infilling", "decoder_start"), ("infilling", "end")]
 )
 def test_a_tokenizer_without_the_needed_token_is_refused(objective: str, missing: str) -> None:
     special = lm.SpecialTokens(**{**SPECIAL._asdict(), missing: None})
     with pytest.raises(Refused, match="the tokenizer has no"):
-        lm.OBJECTIVES[objective](TEXT, special, Scripted(0.0))
+        lm.OBJECTIVES[objective](TEXT, special, Scripted(0.0), True)
 
 
 class Words:
@@ -82,17 +108,71 @@ class Words:
 def test_what_is_hidden_depends_on_seed_and_document_alone() -> None:
     texts = [" ".join(str(10 + i) for i in range(20))] * 3
     tokenizer: Any = Words()
-    one = lm.encode(texts, tokenizer, "masked", SPECIAL, 100, seed=1)
-    assert one == lm.encode(texts, tokenizer, "masked", SPECIAL, 100, seed=1)
-    assert one[:2] == lm.encode(texts[:2], tokenizer, "masked", SPECIAL, 100, seed=1)
+    one = lm.encode(texts, tokenizer, "masked", SPECIAL, 100, seed=1).examples
+    assert one == lm.encode(texts, tokenizer, "masked", SPECIAL, 100, seed=1).examples
+    assert one[:2] == lm.encode(texts[:2], tokenizer, "masked", SPECIAL, 100, seed=1).examples
     assert one[0] != one[1]
-    assert one[0] != lm.encode(texts, tokenizer, "masked", SPECIAL, 100, seed=2)[0]
+    assert one[0] != lm.encode(texts, tokenizer, "masked", SPECIAL, 100, seed=2).examples[0]
 
 
-def test_long_texts_are_cut_before_they_are_framed() -> None:
+def test_a_long_text_is_cut_into_windows_and_every_token_is_predicted_once() -> None:
     tokenizer: Any = Words()
-    (example,) = lm.encode(["10 11 12 13"], tokenizer, "causal", SPECIAL, 2)
-    assert example == batching.Example([1, 10, 11], [10, 11, 2])
+    found = lm.encode(["10 11 12 13 14", "20"], tokenizer, "causal", SPECIAL, 2)
+    assert found.examples == [
+        batching.Example([1, 10], [10, 11]),
+        batching.Example([1, 12], [12, 13]),
+        batching.Example([1, 14], [14, 2]),
+        batching.Example([1, 20], [20, 2]),
+    ]
+    assert found.documents == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("objective", lm.OBJECTIVES)
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 16, 40])
+def test_windows_hold_the_text_and_fit_the_model(objective: str, length: int) -> None:
+    tokenizer: Any = Words()
+    text = " ".join(str(10 + i) for i in range(length))
+    found = lm.encode([text], tokenizer, objective, SPECIAL, 8)
+    assert len(found.examples) == -(-length // 8)
+    assert max(len(e.input_ids) for e in found.examples) <= 10
+    labels = [label for example in found.examples for label in example.labels if label not in (IGNORED, 2)]
+    whole = list(range(10, 10 + length))
+    assert labels == whole if objective != "masked" else set(labels) <= set(whole)
+    assert all(any(label != IGNORED for label in example.labels) for example in found.examples)
+
+
+def test_each_window_hides_other_places() -> None:
+    tokenizer: Any = Words()
+    text = " ".join(["10"] * 80)
+    found = lm.encode([text], tokenizer, "masked", SPECIAL, 20)
+    assert len({tuple(example.labels) for example in found.examples}) == 4
+
+
+@pytest.mark.parametrize("objective", lm.OBJECTIVES)
+def test_a_text_without_a_token_gives_no_example(objective: str) -> None:
+    tokenizer: Any = Words()
+    found = lm.encode(["", "10 11", ""], tokenizer, objective, SPECIAL, 8)
+    assert found.documents == [1]
+
+
+def test_a_single_token_cannot_be_predicted_from_nothing() -> None:
+    tokenizer: Any = Words()
+    bare = SPECIAL._replace(start=None, end=None)
+    assert lm.encode(["10", "10 11"], tokenizer, "causal", bare, 8).documents == [1]
+
+
+def test_the_losses_of_a_documents_windows_add_up() -> None:
+    model = tiny.model("gpt2")
+    tokenizer: Any = Words()
+    texts = [" ".join(str(5 + (7 * i + n) % 50) for i in range(n)) for n in (3, 25, 11)]
+    found = lm.encode(texts, tokenizer, "causal", SPECIAL, 10)
+    assert found.documents == [0, 1, 1, 1, 2, 2]
+    losses = lm.evaluate(model, batching.batches(found.examples, SPECIAL.pad, 2, found.documents))
+    assert losses.tokens.tolist() == [4, 26, 12]
+    for document in range(3):
+        own = [e for e, owner in zip(found.examples, found.documents, strict=True) if owner == document]
+        alone = sum(lm.evaluate(model, batching.batches([each], 0, 1)).total.item() for each in own)
+        assert losses.total[document].item() == pytest.approx(alone, rel=1e-4)
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
@@ -102,7 +182,7 @@ def test_losses_are_those_of_each_document_alone(family: str) -> None:
     source = random.Random(0)
     texts = [" ".join(str(5 + int(source.random() * 50)) for _ in range(3 + 2 * n)) for n in range(7)]
     tokenizer: Any = Words()
-    examples = lm.encode(texts, tokenizer, objective, SPECIAL, 28)
+    examples = lm.encode(texts, tokenizer, objective, SPECIAL, 28).examples
     losses = lm.evaluate(model, batching.batches(examples, SPECIAL.pad, batch_size=3))
     for index, example in enumerate(examples):
         inputs = {"input_ids": torch.tensor([example.input_ids])}

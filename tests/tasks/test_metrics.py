@@ -9,7 +9,7 @@ from typing import Any
 import evaluate
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from sparsity.tasks import metrics
 
@@ -64,3 +64,19 @@ def test_the_standard_error_of_a_ratio_agrees_with_resampling_documents() -> Non
 )
 def test_verdicts_compare_the_whole_interval_with_the_margin(loss: float, stderr: float, expected: str) -> None:
     assert metrics.verdict("accuracy", metrics.Estimate(loss, stderr)) == expected
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_what_stands_beside_accuracy_is_that_of_scikit_learn(classes: int) -> None:
+    generator = np.random.default_rng(classes)
+    references = generator.integers(0, classes, 150)
+    predictions = np.where(generator.random(150) < 0.6, references, generator.integers(0, classes + 1, 150))
+    found = metrics.beside_accuracy(predictions, references)
+    assert found["macro_f1"] == pytest.approx(f1_score(references, predictions, average="macro"), abs=1e-12)
+    assert found["matthews"] == pytest.approx(matthews_corrcoef(references, predictions), abs=1e-12)
+
+
+def test_a_classifier_of_one_favourite_class_correlates_with_nothing() -> None:
+    found = metrics.beside_accuracy(np.zeros(10, dtype=np.int64), np.asarray([0] * 9 + [1]))
+    assert found["matthews"] == 0.0
+    assert found["macro_f1"] == pytest.approx(18 / 19 / 2)

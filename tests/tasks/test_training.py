@@ -101,7 +101,7 @@ def test_no_document_is_refused() -> None:
 def lengths(documents: Sequence[training.Document], chance: random.Random) -> list[Example]:
     """As many tokens as the text says, all of them its number; its label is its class."""
     del chance
-    return [Example([int(text)] * int(text), [label]) for text, label in documents]
+    return [Example([int(str(text))] * int(str(text)), [label]) for text, label in documents]
 
 
 def test_batches_hold_documents_of_like_length_with_their_own_labels() -> None:
@@ -164,16 +164,43 @@ def test_texts_are_cut_and_framed_as_their_objective_asks(family: str) -> None:
     model = blueprint.new_model(family, "lm", blueprint.config_of(family, tokenizer), 0)
     special, objective = language_modeling.special_tokens(tokenizer, model), architecture_of(family).objective
     text = "although the soups were lazy , i did not regret the wine ."
-    (found,) = predicted(tokenizer, objective, special, 6)([(text, 0)], random.Random(0))
-    own = tokenizer(text, add_special_tokens=False)["input_ids"][:6]
+    encode = predicted(tokenizer, objective, special, 6)
+    found, *more = encode([(text, 0)], random.Random(0))
+    whole = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert 1 + len(more) == -(-len(whole) // 6), "nothing is thrown away"
+    own, last = whole[:6], not more
+    end = [special.end] if last else []
     if objective == "causal":
-        assert (found.input_ids, found.labels) == ([special.start, *own], [*own, special.end])
+        framed = [special.start, *own, *end]
+        assert (found.input_ids, found.labels) == (framed[:-1], framed[1:])
     elif objective == "infilling":
-        assert (found.decoder_input_ids, found.labels) == ([special.decoder_start, *own], [*own, special.end])
+        framed = [special.decoder_start, *own, *end]
+        assert (found.decoder_input_ids, found.labels) == (framed[:-1], framed[1:])
     else:
         assert (found.input_ids[0], found.input_ids[-1], len(found.input_ids)) == (special.start, special.end, 8)
         shown = zip(found.input_ids[1:-1], found.labels[1:-1], own, strict=True)
         assert all(label in (IGNORED, token) and (label != IGNORED or shows == token) for shows, label, token in shown)
+
+
+def test_texts_without_a_token_are_refused_not_searched_for_ever() -> None:
+    documents = again_and_again([("", 0)], 0)
+    assert "holds a token" in refusal(BadValue, lambda: next(batches(documents, nothing, 0, 2, seed=0)))
+
+
+def nothing(documents: Sequence[training.Document], chance: random.Random) -> list[Example]:
+    del chance
+    return [Example([], [0]) for _ in documents]
+
+
+@families
+def test_pairs_are_trained_on_as_the_tokenizer_frames_them(family: str) -> None:
+    tokenizer = blueprint.tokenizer_of(family)
+    pair = ("the soup was good .", "the wine was bad .")
+    (found,) = classified(tokenizer, 96)([(pair, 1)], random.Random(0))
+    assert found.input_ids == tokenizer(*pair)["input_ids"]
+    special = SpecialTokens(2, 3, 4, 0, 2, len(tokenizer))
+    (joined,) = predicted(tokenizer, "causal", special, 90)([(pair, 1)], random.Random(0))
+    assert joined.labels[:-1] == tokenizer(" ".join(pair), add_special_tokens=False)["input_ids"]
 
 
 def test_training_hides_more_than_evaluation_and_not_always_behind_the_mask() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -152,3 +154,83 @@ def test_no_lead_over_random_masks_is_caught() -> None:
 def test_a_loss_is_positive_when_worse_in_both_metrics() -> None:
     assert trends.loss(accuracy(0.8), accuracy(0.9)).value == pytest.approx(0.1)
     assert trends.loss(nll(2.0), nll(1.5)).value == pytest.approx(0.5)
+
+
+# -- the user's own documents ---------------------------------------------------------------------------------
+
+
+def own(curve_: list[trends.Point], chance: float) -> list[trends.Point]:
+    """The same curve on documents of which nothing is known but what a guess scores."""
+    return [point._replace(scores=replace(point.scores, chance=chance)) for point in curve_]
+
+
+CHANCE = {"accuracy": 0.5, "mean_nll": 7.0}
+
+
+@BY_METRIC
+def test_a_curve_as_it_should_be_breaks_no_law(metric: str) -> None:
+    assert trends.broken_rules(own(curve(metric, GOOD[metric]), CHANCE[metric]), informed=True) == []
+
+
+def test_little_above_the_most_frequent_class_is_enough_where_it_is_certain() -> None:
+    values = (0.77, 0.77, 0.765, 0.75, 0.70, 0.69, 0.69, 0.69, 0.31)  # of 69 % of one class; at last always the other
+    assert trends.broken_rules(own(curve("accuracy", values), 0.69), informed=True) == []
+    assert trends.broken_rules(curve("accuracy", values), informed=True) != [], "on balanced reviews the end is chance"
+
+
+@BY_METRIC
+def test_a_dense_model_that_only_guesses_breaks_a_law(metric: str) -> None:
+    values = tuple(CHANCE[metric] for _ in SPARSITIES)
+    broken = trends.broken_rules(own(curve(metric, values), CHANCE[metric]), informed=True)
+    assert [sentence.split(": ")[1] for sentence in broken] == ["dense beats a guess"]
+    assert "look for the order of classes" in broken[0]
+
+
+@BY_METRIC
+def test_a_model_that_loses_nothing_at_the_end_breaks_a_law(metric: str) -> None:
+    flat = tuple(GOOD[metric][0] for _ in SPARSITIES)
+    for informed in (True, False):
+        broken = trends.broken_rules(own(curve(metric, flat), CHANCE[metric]), informed)
+        assert [sentence.split(": ")[1] for sentence in broken] == ["end loses half"] * 2
+
+
+def test_a_loss_of_half_of_what_was_known_is_enough_at_the_end() -> None:
+    values = (0.74, 0.74, 0.74, 0.73, 0.72, 0.71, 0.70, 0.70, 0.70)  # it could not lose ten points
+    assert trends.broken_rules(own(curve("accuracy", values), 0.69), informed=True) == []
+
+
+@BY_METRIC
+def test_a_loss_right_at_the_head_breaks_a_law_of_informed_methods(metric: str) -> None:
+    values = list(GOOD[metric])
+    values[1:5] = [GOOD[metric][-1]] * 4
+    values[5] = GOOD[metric][-1]
+    points = own(curve(metric, tuple(values)), CHANCE[metric])
+    broken = trends.broken_rules(points, informed=True)
+    assert sum("head is kept" in sentence for sentence in broken) == 2, broken
+    assert not any("head is kept" in sentence for sentence in trends.broken_rules(points, informed=False))
+
+
+@BY_METRIC
+def test_what_comes_back_breaks_a_law_but_not_below_a_guess(metric: str) -> None:
+    values = list(GOOD[metric])
+    values[5], values[4] = values[4], GOOD[metric][-1]
+    broken = trends.broken_rules(own(curve(metric, tuple(values)), CHANCE[metric]), informed=True)
+    assert any("nothing comes back: from 0.7 to 0.8" in sentence for sentence in broken), broken
+    worse_than_a_guess = {"accuracy": 0.2, "mean_nll": 11.0}[metric]
+    values = [*GOOD[metric][:6], worse_than_a_guess, *[CHANCE[metric]] * 2]
+    assert trends.nothing_comes_back(own(curve(metric, tuple(values)), CHANCE[metric])) == []
+
+
+def test_pruning_may_make_a_model_better_on_own_documents() -> None:
+    values = (0.80, 0.82, 0.82, 0.80, 0.76, 0.72, 0.6, 0.5, 0.5)
+    assert trends.broken_rules(own(curve("accuracy", values), 0.5), informed=True) == []
+    assert any("never better" in s for s in trends.broken_rules(curve("accuracy", values), informed=True))
+
+
+def test_random_masks_that_only_guess_are_not_ahead() -> None:
+    def of(value: float) -> Scores:
+        return replace(accuracy(value), chance=0.69)
+
+    assert trends.beats_random(of(0.31), [of(0.69)] * 3) == [], "another favourite class"
+    assert trends.beats_random(of(0.75), [of(0.75)] * 3) == []
+    assert trends.beats_random(of(0.72), [of(0.85)] * 3)
