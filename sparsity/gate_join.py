@@ -33,7 +33,7 @@ def _trained(key: Key) -> bool:
 
 
 def _judged(key: Key) -> bool:
-    return key.kind == "quality"
+    return key.kind in ("quality", "recovered")
 
 
 SETTINGS: dict[str, Callable[[Key], bool]] = {

@@ -51,11 +51,11 @@ class Quality(Ruled):
     """Paired over the same documents."""
     verdict: Verdict | None = None
     """One of `QUALITY_VERDICTS`."""
+    also: dict[str, Annotated[float, Range(-1, 1)]] | None = None
+    """Further metrics on the same documents as information, by name, such as macro F1 and Matthews correlation."""
     chance: Amount | None = None
     """What a guess scores on these documents: the share of the most frequent class, or the logarithm of the
     vocabulary; absent on the generated reviews, half of which are of each class."""
-    also: dict[str, Annotated[float, Range(-1, 1)]] | None = None
-    """Further metrics on the same documents as information, by name, such as macro F1 and Matthews correlation."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

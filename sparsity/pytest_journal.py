@@ -24,7 +24,7 @@ from sparsity import journal, pytest_workers
 from sparsity.cells import STATE, Recorder, RunState, Unfinished, axes_of
 from sparsity.errors import BadValue, SparsityError
 from sparsity.journal import Entry
-from sparsity.record import KEY, Cell, Scalar, to_json
+from sparsity.record import KEY, Cell, NotMeasured, Scalar, to_json
 from sparsity.strict_json import plain
 
 if TYPE_CHECKING:
@@ -91,9 +91,11 @@ class Keeper:
 
     @property
     def result(self) -> Path | None:
-        """The result file, where one was asked for."""
+        """The result file, where one was asked for; a worker has none of its own."""
         path = getattr(self.config.option, "benchmark_json", None)
-        return None if path is None or self.config.option.collectonly else Path(path)
+        if path is None or self.config.option.collectonly or pytest_workers.is_worker(self.config):
+            return None
+        return Path(path)
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Whom to stop when a journal takes no more."""
@@ -103,9 +105,7 @@ class Keeper:
 
     def look(self) -> None:
         """Reads the journal of an earlier run. Raises `UsageError` as the module says."""
-        if self.state.options.resume and self.result is None:
-            if self.config.option.collectonly:
-                return
+        if self.state.options.resume and self.result is None and not self.config.option.collectonly:
             raise pytest.UsageError("--resume: needs the --benchmark-json of the run that is to be gone on with")
         if self.result is None:
             return
@@ -206,6 +206,14 @@ class Keeper:
             with self._stopping():
                 self._journal.append(entry)
         self._advance(getattr(report, SHOWN))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_cell_hung(self, item: pytest.Item, reason: str) -> None:
+        """The process is about to be ended: what a cell hung in is kept, so that the run can go on past it."""
+        if self._journal is not None:
+            missing = NotMeasured(Cell(**axes_of(item)), item.nodeid, "failed", reason)
+            entry = Entry(item.nodeid, "failed", not_measured=(plain(missing, item.nodeid),), run=self.state.learnt())
+            self._journal.append(entry)
 
     def _of_other_weights(self, entry: Entry) -> bool:
         """Whether a model is another than it was under the same name: then the run ends, and this is not kept."""

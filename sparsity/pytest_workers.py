@@ -131,7 +131,8 @@ class Distributor:
         del node
         if ids and not self.keeper.order:
             self.keeper.order = {test: place for place, test in enumerate(ids)}
-            self.keeper.begin()
+            if self.keeper.result is not None:
+                self.keeper.begin()
             self.keeper.state.progress = Progress(len(ids))
 
     @pytest.hookimpl(optionalhook=True)

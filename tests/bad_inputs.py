@@ -54,7 +54,7 @@ def option(name: str, text: str, told: str) -> Case:
 OPTIONS = [
     option("profile", "nosuch", "unknown profile 'nosuch'"),
     option("models", ",", "models ',' names nothing"),
-    option("methods", "l3", "unknown method 'l3'; did you mean 'l1'"),
+    option("methods", "l3", "unknown method 'l3'; did you mean"),
     option("patterns", "5:4", "5:4"),
     option("patterns", "blocky", "unknown pattern 'blocky'"),
     option("scopes", "laier", "did you mean 'layer'"),
@@ -204,10 +204,9 @@ MODELS = [
         "./model",
         *QUALITY,
     ),
-    model("no classification head", "fine_tune", saved, "./model", "-k", "classification", "--tasks=classification"),
 ]
 
-ROWS = "text,label\n" + "".join(f"this film was {w},{i % 2}\n" for i, w in enumerate(["bad", "good"] * 30))
+ROWS = "text,label\n" + "".join(f"film {i} was {w},{i % 2}\n" for i, w in enumerate(["bad", "good"] * 30))
 
 
 def data(name: str, told: str, content: str | bytes | None, file: str = "mine.csv", *more: str) -> Case:
@@ -346,7 +345,7 @@ FINE_TUNED = [
     tuned("data that are not there", r"mine\.csv", "bert", "--data=mine.csv", "--out=made"),
     tuned("no such model", "./nowhere", "./nowhere", "--data=mine.csv", "--out=made", lay=rows),
     tuned("steps that are none", "steps", "bert", "--data=mine.csv", "--out=made", "--steps=0", lay=rows),
-    tuned("a folder that is not empty", "made", "bert", "--data=mine.csv", "--out=.", lay=rows),
+    tuned("a folder that is not empty", "is there already", "bert", "--data=mine.csv", "--out=.", lay=rows),
     tuned(
         "one class",
         "class",

@@ -57,8 +57,10 @@ def _become(case: Case, folder: Path, output: Path) -> None:
     with contextlib.suppress(BaseException), output.open("w", buffering=1) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-        sys.stdout = sys.__stdout__ = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115  # until the end
-        sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115  # until the end
+        for number, name in ((1, "stdout"), (2, "stderr")):
+            stream = open(number, "w", buffering=1, closefd=False)  # noqa: SIM115, PTH123  # until the end
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
         os.environ.update(ENVIRONMENT, PYTEST_CURRENT_TEST="")
         os.environ.pop("PYTEST_VERSION", None)
         no_hub()

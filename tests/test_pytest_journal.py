@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from sparsity.record import from_json, run_from_json
-from tests.journaled import SUITE, deterministic, ran, suite
+from tests.journaled import CONFTEST, SUITE, deterministic, ran, suite
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -205,3 +205,35 @@ def test_a_full_disk_ends_the_run_with_a_line_and_loses_nothing(tmp_path: Path, 
     records = [from_json(entry["extra_info"]["sparsity"]) for entry in data(tmp_path)["benchmarks"]]
     assert len(records) == 9
     assert len(ran(tmp_path)) in (9, 10)  # the test whose line the disk did not take is run once more
+
+
+HANGS = """
+import ctypes
+from pathlib import Path
+
+def hang():
+    mutex = ctypes.create_string_buffer(256)  # all zeros: not locked
+    ctypes.CDLL(None).pthread_mutex_lock(mutex)
+    ctypes.CDLL(None).pthread_mutex_lock(mutex)  # what no signal ends
+"""
+SHORT = """
+def pytest_configure():
+    from sparsity import pytest_guard
+    pytest_guard.GRACE = 0.5
+"""
+GUARDED = CONFTEST.replace('"sparsity.pytest_plugin"]', '"sparsity.pytest_plugin", "sparsity.pytest_guard"]')
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a mutex of zeros is Linux's")
+def test_a_cell_that_hangs_for_good_is_kept_and_the_run_is_gone_on_with_past_it(tmp_path: Path) -> None:
+    run = suite(tmp_path, GUARDED + SHORT)
+    cells = SUITE.replace(
+        "    benchmark.pedantic", "    if place == 'bert-l1':\n        hang()\n    benchmark.pedantic"
+    )
+    (tmp_path / "test_cells.py").write_text(HANGS + cells)
+    assert run("--benchmark-json=run.json", "--cell-timeout=2").returncode == 70
+    assert not (tmp_path / "run.json").exists()
+    assert run("--benchmark-json=run.json", "--resume").returncode == 1
+    assert len(data(tmp_path)["benchmarks"]) == 8
+    (missing,) = (i for i in run_from_json(data(tmp_path)["sparsity"]).not_measured if i.cell.method == "l1")
+    assert (missing.outcome, missing.reason.split(";")[0]) == ("failed", "gave up after 2 s (--cell-timeout)")

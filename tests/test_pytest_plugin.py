@@ -730,15 +730,6 @@ def test_beside_each_other_cells_are_not_timed_and_say_why(pytester: pytest.Pyte
     result.stdout.fnmatch_lines(["SKIPPED*pytest-xdist runs tests side by side, so no time means anything*"])
 
 
-def test_a_result_file_from_runs_beside_each_other_is_refused(pytester: pytest.Pytester) -> None:
-    pytest.importorskip("xdist", reason="pytest-xdist is not installed, so nothing can run side by side")
-    pytester.makeini(f"[pytest]\npythonpath = {ROOT}")
-    pytester.makeconftest(CONFTEST)
-    pytester.makepyfile(test_sees=SEES)
-    result = pytester.runpytest_subprocess("-n", "2", "--benchmark-json=run.json", "-p", "no:codspeed")
-    assert "pytest-xdist runs tests side by side, times nothing; run without -n" in one_error(result)
-
-
 def test_under_codspeed_a_cell_runs_without_error(pytester: pytest.Pytester) -> None:
     pytest.importorskip("pytest_codspeed", reason="pytest-codspeed is not installed")
     pytester.makeini(f"[pytest]\npythonpath = {ROOT}")

@@ -24,7 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparsity.data import from_hub
 from sparsity.data.known import KNOWN, REFUSED, Known
+from sparsity.download.snapshot import Kind, NotHad
 from sparsity.errors import BadValue
 
 if TYPE_CHECKING:
@@ -146,39 +148,22 @@ def _by_a_plain_name(path: Path, link: Path) -> Path:
 
 
 def _from_hub(source: Source) -> Any:
-    """Tables of a data set of the hub, brought to the cache of `datasets` unless they are there."""
-    import datasets
-
+    """Tables of a data set of the hub, whose files are in the cache and checked before they are read."""
     name = source.known.repository if source.known else source.name
-    _ask_hub(source, name)
-    return _prepared(source, datasets.load_dataset_builder(name, source.config))
-
-
-def _ask_hub(source: Source, name: str) -> None:
-    """Raises `BadValue` where the hub has no such data set, or cannot be reached and nothing is cached.
-
-    `datasets` would retry an unreachable hub for 23 seconds, and then say less.
-    """
-    import huggingface_hub
-    from huggingface_hub import errors
-
     try:
-        huggingface_hub.snapshot_download(name, repo_type="dataset", allow_patterns=["README.md"])
-        return
-    except errors.HFValidationError:
-        why = "is no file, no folder and no hub id"
-    except errors.GatedRepoError:
-        why = "is gated on the hub; ask for access there, then `hf auth login`"
-    except errors.RepositoryNotFoundError:
-        why = "is no file or folder, and no data set on the hub or a private one (`hf auth login`)"
-    except errors.LocalEntryNotFoundError as error:
-        cause = f" ({one_line(error.__cause__)})" if error.__cause__ else ""
-        why = f"is no file or folder, is not in the local cache, and the hub cannot be reached{cause}"
-    except Exception as error:
-        why = f"cannot be had from the hub: {one_line(error)}"
-    nearest = difflib.get_close_matches(source.name, KNOWN, n=1, cutoff=0.75)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest and nearest[0] != source.name else ""
-    raise BadValue(f"data {_shown(source.reference)} {why}{hint}; by name: {_by_name()}")
+        found = from_hub.builder(name, source.config)
+    except NotHad as error:
+        why = str(error)
+        if error.kind is Kind.NO_ID:
+            why = "is no file, no folder and no hub id"
+        if error.kind is Kind.UNKNOWN:
+            why = "is no file or folder, and no data set on the hub or a private one (`hf auth login`)"
+        if error.kind is Kind.UNREACHABLE:
+            why = f"is no file or folder, and {why}"
+        nearest = difflib.get_close_matches(source.name, KNOWN, n=1, cutoff=0.75)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest and nearest[0] != source.name else ""
+        raise BadValue(f"data {_shown(source.reference)} {why}{hint}; by name: {_by_name()}") from None
+    return _prepared(source, found)
 
 
 def _prepared(source: Source, builder: Any) -> Any:

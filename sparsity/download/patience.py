@@ -1,14 +1,14 @@
 """The hub's own client with a patience that ends: what passes is tried again, and nothing is waited for for ever.
 
 `huggingface_hub` has time-outs for files and tries most things again. What it lacks, found by letting a
-server misbehave under its versions 1.5 and 2.4, is added here through the hooks of its HTTP client:
+server misbehave under its version 2.4, is added here through the hooks of its HTTP client:
 
     it asks what a repository is, and which files it holds, without any time-out
     it waits as long as a hub asks it to, be it an hour
     a line that drips never times out, and a listing whose pages never end is read for ever
     a refusal that passes (429, 5xx) is final where it asks what a repository is, 5xx within a download as well
-    an older version follows redirects about a file in a ring, for ever
-    a hub that gives a path for a hash or for its state writes where that path leads
+    version 1.5 has no limit for redirects about a file in a ring
+    a hub that gives a path for the hash of a file writes where that path leads
 
 `HF_HUB_DOWNLOAD_TIMEOUT` is how long a silent hub is waited for, in seconds (10); `HF_HUB_ETAG_TIMEOUT`
 only where it is longer.

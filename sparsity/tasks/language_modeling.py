@@ -19,7 +19,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from sparsity.errors import Refused
+from sparsity.errors import BadValue, Refused
 from sparsity.tasks.batching import IGNORED, Batch, Example
 
 if TYPE_CHECKING:
@@ -184,7 +184,10 @@ class DocumentLosses(NamedTuple):
 
 
 def evaluate(model: PreTrainedModel, batches: Sequence[Batch]) -> DocumentLosses:
-    """Loss per document, summed over its windows. The model must be in eval mode on the batches' device."""
+    """Loss per document, summed over its windows. The model must be in eval mode on the batches' device.
+
+    Raises `BadValue` for a loss that is no number: what follows from it would be none either.
+    """
     import torch
     from torch.nn import functional
 
@@ -202,6 +205,8 @@ def evaluate(model: PreTrainedModel, batches: Sequence[Batch]) -> DocumentLosses
             owners = torch.tensor(batch.documents)
             total.index_add_(0, owners, spread.sum(1).cpu())
             counts.index_add_(0, owners, predicted.sum(1).double().cpu())
+    if not torch.isfinite(total).all():
+        raise BadValue("the language model's loss is not finite; look for NaN or overflow in its weights")
     return DocumentLosses(total, counts)
 
 

@@ -22,8 +22,8 @@ def _benchmarks(server: HubServer, folder: Path, *options: str) -> subprocess.Co
     command = [sys.executable, "-m", "pytest", str(ROOT / "benchmarks"), "--models", NAME, "--profile", "smoke"]
     command += ["-k", "weight_distribution", "-p", "no:cacheprovider", "--rootdir", str(ROOT), *options]
     environment = {"HF_ENDPOINT": server.url, "HF_HOME": str(folder / "home"), "PYTHONPATH": str(ROOT)}
-    unset = {"HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_TOKEN", "PYTEST_ADDOPTS", "HTTP_PROXY", "http_proxy"}
-    kept = {name: value for name, value in os.environ.items() if name not in unset}
+    unset = ("HF_", "PYTEST_", "HTTP_PROXY", "http_proxy")  # of workers of pytest-xdist, too, who write no file
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(unset)}
     folder.mkdir(exist_ok=True)
     pipes = {"capture_output": True, "text": True}
     return subprocess.run(command, cwd=folder, env=kept | environment, check=False, timeout=300, **pipes)  # type: ignore[call-overload,no-any-return]  # mypy does not look into the dict

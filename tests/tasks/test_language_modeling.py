@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from sparsity.errors import Refused
+from sparsity.errors import BadValue, Refused
 from sparsity.tasks import batching
 from sparsity.tasks import language_modeling as lm
 from tests import tiny
@@ -193,3 +193,10 @@ def test_losses_are_those_of_each_document_alone(family: str) -> None:
         alone = functional.cross_entropy(logits, torch.tensor(example.labels), reduction="sum", ignore_index=IGNORED)
         assert losses.total[index].item() == pytest.approx(alone.item(), rel=1e-4)
         assert losses.tokens[index].item() == sum(label != IGNORED for label in example.labels)
+
+
+def test_a_loss_that_is_no_number_is_refused_and_not_averaged() -> None:
+    model = tiny.model("gpt2")
+    torch.nn.init.constant_(model.get_submodule("transformer.ln_f").bias, float("nan"))
+    with pytest.raises(BadValue, match="the language model's loss is not finite"):
+        lm.evaluate(model, batching.batches([batching.Example([1, 5, 6], [5, 6, 2])], SPECIAL.pad, 1))
