@@ -1,9 +1,16 @@
-"""One thread for the unit tests: their models are too small for two, and a busy machine makes threads wait."""
+"""One thread for the unit tests: their models are too small for two, and a busy machine makes threads wait.
+
+They may run side by side (`-n`): what they start in their turn must not take itself for a worker.
+"""
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
+
+os.environ.pop("PYTEST_XDIST_WORKER", None)
 
 
 @pytest.fixture(autouse=True, scope="session")

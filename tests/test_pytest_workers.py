@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
-from sparsity.pytest_workers import CURVE
+from sparsity.pytest_workers import CURVE, own_device
 from tests.journaled import CONFTEST, SUITE, deterministic, ran, suite
 from tests.test_pytest_journal import killed
 
@@ -18,8 +21,11 @@ TURNS = """
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
 def spend(name, benchmark, record):
     assert ("PYTEST_XDIST_WORKER" in os.environ) is name.startswith("beside")
@@ -115,3 +121,21 @@ def test_points_of_a_curve_begin_alike(test: str, curve: str) -> None:
 def test_what_is_no_point_of_a_curve_stands_alone() -> None:
     assert CURVE.match("b/test_x.py::test_z[bert]") is None
     assert CURVE.match("b/test_x.py::test_z") is None
+
+
+@pytest.mark.parametrize(
+    ("worker", "asked", "given"),
+    [
+        ("gw0", "cuda", "cuda:0"),
+        ("gw3", "cuda", "cuda:1"),
+        ("gw3", "cuda:0", "cuda:0"),
+        ("gw1", "cpu", "cpu"),
+        (None, "cuda", "cuda"),
+    ],
+)
+def test_each_worker_takes_the_next_device(
+    monkeypatch: pytest.MonkeyPatch, worker: str | None, asked: str, given: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    config: Any = SimpleNamespace(**({} if worker is None else {"workerinput": {"workerid": worker}}))
+    assert own_device(config, asked) == given
