@@ -1,8 +1,9 @@
 """The journal of a run: each finished test at once, one line of JSON each, in a file beside the result file.
 
 pytest-benchmark writes its file when a run is over, so a run that is killed would lose all. The journal
-only grows: a first line with the settings that two runs must share to be one, then a line when a test
-begins and one when it is done. A line that a kill cut short is passed over, and cut off before the next.
+only grows: a first line with the settings that two runs must share to be one, a line with the tests that
+each of them was to run, then a line when a test begins and one when it is done. A line that a kill cut
+short is passed over, and cut off before the next.
 
 Refuses: a journal that another program holds or another version wrote, one whose middle is broken, and a
 disk that takes no more; what stands in it before that stays readable.
@@ -15,7 +16,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,15 @@ class Journaled:
     """How often a test was begun and the run ended before it did."""
     whole: int
     """Bytes up to the last line that is whole."""
+    asked: frozenset[str] = frozenset()
+    """Every test that a run was to measure into it."""
     again: int = 0
     """How often it was gone on with."""
+
+    @property
+    def left(self) -> frozenset[str]:
+        """Tests that were asked for and are not done."""
+        return self.asked - {entry.test for entry in self.entries}
 
 
 def beside(result: Path) -> Path:
@@ -100,6 +108,10 @@ class Journal:
                 f"{self.path}: cannot be written ({error.strerror}); give another --benchmark-json"
             ) from None
         return file
+
+    def ask(self, tests: Iterable[str]) -> None:
+        """What this run is to measure; a run of fewer tests does not finish what one of more began."""
+        self._write({"asked": list(tests)})
 
     def begin(self, test: str) -> None:
         """A test begins; should it end the whole process, that is known afterwards."""
@@ -153,6 +165,7 @@ def read(path: Path) -> Journaled | None:
         raise ResultNotReadable(f"{path}: not a journal that this version writes; remove it to begin anew")
     entries: dict[str, Entry] = {}
     begun: Counter[str] = Counter()
+    asked: set[str] = set()
     again = 0
     for number, text in enumerate(lines[1:], 2):
         line = _line(path, number, text)
@@ -161,10 +174,12 @@ def read(path: Path) -> Journaled | None:
             entries.setdefault(entry.test, entry)  # the first counts: nothing is measured twice into one result
         elif "begun" in line:
             begun[str(line["begun"])] += 1
+        elif "asked" in line and isinstance(line["asked"], list):
+            asked.update(map(str, line["asked"]))
         else:
             again += 1
     died = {test: count for test, count in begun.items() if test not in entries}
-    return Journaled(first["settings"], tuple(entries.values()), died, whole, again)
+    return Journaled(first["settings"], tuple(entries.values()), died, whole, frozenset(asked), again)
 
 
 def _line(path: Path, number: int, text: bytes) -> dict[str, Any]:

@@ -114,6 +114,8 @@ class Keeper:
             found = journal.read(path)
         except SparsityError as error:
             raise pytest.UsageError(str(error)) from None
+        if self.state.options.resume and found is None:
+            self._begin_anew(path)
         if found is None or not (found.entries or found.died):
             return
         if not self.state.options.resume and not found.entries:
@@ -125,6 +127,14 @@ class Keeper:
             way = "python -m reports compare BASE.json HEAD.json compares when it is finished"
             raise pytest.UsageError(f"--resume: a run that is gone on with has no --sparsity-baseline; {way}")
         self.earlier = found
+
+    def _begin_anew(self, path: Path) -> None:
+        """Nothing to go on with: fine for a run that has not begun yet, not for one that is finished."""
+        assert self.result is not None  # asked before
+        if self.result.exists():
+            what = f"--resume: {self.result} is there and {path.name} is not, so that run is finished"
+            raise pytest.UsageError(f"{what}; give another --benchmark-json to measure anew")
+        self.tell(f"--resume: no {path} to go on with, so the run begins anew")
 
     @pytest.hookimpl(wrapper=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:
@@ -161,6 +171,7 @@ class Keeper:
             self._journal = journal.Journal(path, settings, earlier.whole if earlier else 0)
             for entry in earlier.entries if earlier else ():
                 self._take(entry)
+            self._journal.ask(self.order)
             self.state.sittings = earlier.again + 1 if earlier else 0
         except SparsityError as error:
             self.state.progress = None  # nothing is run
@@ -277,8 +288,13 @@ class Keeper:
             self._journal.close(finished=self.finished())
 
     def finished(self) -> bool:
-        """Whether the result file has all that this run was to measure, so that the journal may go."""
-        return self.order.keys() <= self.entries.keys() - self.postponed
+        """Whether the result file has all that any run was to measure into it, so that the journal may go."""
+        asked = self.order.keys() | (self.earlier.asked if self.earlier else frozenset())
+        left = asked - (self.entries.keys() - self.postponed)
+        if left - self.order.keys():
+            count = len(left - self.order.keys())
+            self.tell(f"{count} tests of the run that this went on with are still to be done; --resume without -k does")
+        return not left
 
     def _unwritten(self, session: pytest.Session, error: OSError) -> None:
         session.exitstatus = pytest.ExitCode.INTERNAL_ERROR

@@ -58,7 +58,7 @@ def _become(case: Case, folder: Path, output: Path) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         for number, name in ((1, "stdout"), (2, "stderr")):
-            stream = open(number, "w", buffering=1, closefd=False)  # noqa: SIM115, PTH123  # until the end
+            stream = open(number, "w", buffering=1, closefd=False)  # noqa: SIM115  # until the end
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
         os.environ.update(ENVIRONMENT, PYTEST_CURRENT_TEST="")

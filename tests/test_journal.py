@@ -62,6 +62,18 @@ def test_what_was_begun_and_not_done_is_counted(path: Path) -> None:
     assert found(path).died == {"test_b": 2}
 
 
+def test_what_any_run_asked_for_and_none_has_done_is_left(path: Path) -> None:
+    book = Journal(path, SETTINGS)
+    book.ask(["test_a", "test_b"])
+    book.append(FIRST)
+    book.close(finished=False)
+    book = Journal(path, SETTINGS, found(path).whole)
+    book.ask(["test_c"])
+    book.close(finished=False)
+    assert found(path).left == {"test_b", "test_c"}
+    assert found(path).again == 1
+
+
 def test_a_test_counts_once_as_it_was_first_measured(path: Path) -> None:
     write(path, FIRST, Entry("test_a", "failed"))
     assert found(path).entries == (FIRST,)

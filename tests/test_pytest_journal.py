@@ -161,9 +161,32 @@ def test_what_cannot_be_gone_on_with_is_one_line(tmp_path: Path, run: Run, argum
     assert "Traceback" not in result.stdout + result.stderr
 
 
-def test_without_anything_to_go_on_with_a_run_begins_anew(tmp_path: Path, run: Run) -> None:
-    assert run("--benchmark-json=run.json", "--resume").returncode == 1
+def test_without_anything_to_go_on_with_a_run_begins_anew_and_says_so(tmp_path: Path, run: Run) -> None:
+    result = run("--benchmark-json=run.json", "--resume")
+    assert result.returncode == 1
+    assert "--resume: no run.json.journal to go on with, so the run begins anew" in result.stdout
     assert len(data(tmp_path)["benchmarks"]) == 9
+
+
+def test_a_finished_run_is_not_measured_again(tmp_path: Path, run: Run) -> None:
+    run("--benchmark-json=run.json")
+    before = (tmp_path / "run.json").read_bytes()
+    result = run("--benchmark-json=run.json", "--resume")
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "run.json is there and run.json.journal is not, so that run is finished" in result.stderr
+    assert (tmp_path / "run.json").read_bytes() == before
+
+
+def test_a_run_of_fewer_tests_does_not_finish_one_of_more(tmp_path: Path, run: Run) -> None:
+    killed(tmp_path, "bert-l1")
+    result = run("--benchmark-json=run.json", "--resume", "-k", "gpt2")
+    assert "tests of the run that this went on with are still to be done" in result.stdout
+    assert (tmp_path / "run.json.journal").exists()
+    assert len(data(tmp_path)["benchmarks"]) == 7
+    run("--benchmark-json=run.json", "--resume")
+    assert len(data(tmp_path)["benchmarks"]) == 9
+    assert len(ran(tmp_path)) == 9
+    assert not (tmp_path / "run.json.journal").exists()
 
 
 def test_what_ended_the_process_three_times_is_an_error_and_the_others_run(tmp_path: Path, run: Run) -> None:
