@@ -1,6 +1,6 @@
 """What a finished test left, kept at once and merged into one result file, whichever process or run it was in.
 
-A report carries what its test left (`hand_on`); here it is written to the journal beside the result file,
+A report carries what its test left (`pytest_entry`); here it is written to the journal beside the result file,
 counted in, and at the end put into pytest-benchmark's JSON beside what that has of this process. With
 `--resume` the tests that the journal holds are not run again. `pytest_workers` brings the reports of
 several processes here.
@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sparsity import journal, pytest_workers
-from sparsity.cells import STATE, Recorder, RunState, Unfinished, axes_of
+from sparsity import journal, pytest_entry, pytest_workers
+from sparsity.cells import STATE, RunState, axes_of
 from sparsity.errors import BadValue, SparsityError
 from sparsity.journal import Entry
 from sparsity.record import KEY, Cell, NotMeasured, Scalar, to_json
@@ -30,43 +30,8 @@ from sparsity.strict_json import plain
 if TYPE_CHECKING:
     from sparsity.journal import Journal, Journaled
 
-HANDED = "sparsity_entry"
-"""The attribute of a report that carries the entry, as JSON, so that it may come from another process."""
-POSTPONED, SHOWN = "sparsity_postponed", "sparsity_shown"
-"""Those that say whether it was not even tried, and what it is called while the run goes on."""
 TRIES = 3
 """A test that ended the whole process so often is not begun again."""
-
-
-def hand_on(report: pytest.TestReport, item: pytest.Item, unfinished: Unfinished, recorder: Recorder | None) -> None:
-    """Gives the last report of a test what the test left."""
-    state = item.config.stash[STATE]
-    entry = Entry(
-        item.nodeid,
-        "passed",  # whoever hears all three reports knows better
-        None if unfinished.record is None else to_json(unfinished.record),
-        None if recorder is None else _timed(item.config, recorder),
-        tuple(plain(each, item.nodeid) for each in unfinished.not_measured),
-        state.learnt(),
-    )
-    setattr(report, HANDED, entry.to_json())
-    setattr(report, POSTPONED, unfinished.postponed)
-    axes = axes_of(item)
-    setattr(report, SHOWN, str(Cell(**axes)) if axes else item.name)
-
-
-def _timed(config: pytest.Config, recorder: Recorder) -> dict[str, Any] | None:
-    """What pytest-benchmark writes of a cell, without our record; None where it is not timed, or was cut off."""
-    found = recorder.benchmark.stats
-    if found is None:
-        return None
-    written: dict[str, Any] = config.hook.pytest_benchmark_generate_json(
-        config=config, benchmarks=[found], include_data=True, machine_info={}, commit_info={}
-    )
-    for entry in written["benchmarks"]:
-        extra = {name: value for name, value in entry["extra_info"].items() if name != KEY}
-        return {**entry, "extra_info": extra}
-    return None
 
 
 class Keeper:
@@ -203,20 +168,19 @@ class Keeper:
         known = self.outcomes.get(report.nodeid, "passed")
         if not report.passed and known != "failed":
             self.outcomes[report.nodeid] = known = report.outcome
-        data = getattr(report, HANDED, None)
-        if data is None:
+        entry = pytest_entry.handed(report, known)
+        if entry is None:
             return
         self.outcomes.pop(report.nodeid, None)
-        entry = journal.entry_from_json({**data, "outcome": known})
         if self._of_other_weights(entry):
             return
         self._take(entry)
-        if getattr(report, POSTPONED, False):
+        if pytest_entry.postponed(report):
             self.postponed.add(entry.test)
         elif self._journal is not None:
             with self._stopping():
                 self._journal.append(entry)
-        self._advance(getattr(report, SHOWN))
+        self._advance(pytest_entry.shown(report))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_cell_hung(self, item: pytest.Item, reason: str) -> None:
@@ -323,7 +287,9 @@ class Keeper:
         """Beside the benchmarks of this process those of others, all in the order they were collected in."""
         self.written = True
         own = {entry["fullname"]: entry for entry in output_json["benchmarks"]}
-        others = {e.benchmark["fullname"]: _whole(e) for e in self.entries.values() if e.benchmark is not None}
+        others = {
+            e.benchmark["fullname"]: pytest_entry.whole(e) for e in self.entries.values() if e.benchmark is not None
+        }
         merged = others | own
         last = len(self.order)
         output_json["benchmarks"][:] = sorted(merged.values(), key=lambda each: self.order.get(each["fullname"], last))
@@ -347,10 +313,3 @@ class Keeper:
         finally:
             unfinished.unlink(missing_ok=True)
         self.tell(f"Wrote benchmark data in: {path}")
-
-
-def _whole(entry: Entry) -> dict[str, Any]:
-    """pytest-benchmark's part of an entry, with its record where that stands in the file."""
-    assert entry.benchmark is not None  # asked before
-    record = {} if entry.record is None else {KEY: entry.record}
-    return {**entry.benchmark, "extra_info": {**entry.benchmark["extra_info"], **record}}

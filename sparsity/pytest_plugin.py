@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sparsity import options, pytest_journal, pytest_workers, summary
+from sparsity import options, pytest_entry, pytest_journal, pytest_workers, summary
 from sparsity.bench import Bench
 from sparsity.cells import (
     RECORDER,
@@ -218,7 +218,7 @@ def pytest_runtest_makereport(
         outcome = report.outcome if report.skipped or report.when == "call" else "error"
         unfinished.not_measured.append(NotMeasured(Cell(**axes), item.nodeid, outcome, reason or "no reason given"))
     if report.when == "teardown":
-        pytest_journal.hand_on(report, item, unfinished, recorder)
+        pytest_entry.hand_on(report, item, unfinished, recorder)
     return report
 
 

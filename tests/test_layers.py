@@ -25,8 +25,8 @@ LEVELS: dict[str, int] = {
     "recoveries": 8, "compositions": 9, "summary": 7, "progress": 7, "pytest_memory": 7, "cells": 7,
     "classifier": 4, "own_documents": 5, "fine_tune": 8,
     "failures": 0, "time_limit": 0, "pytest_guard": 10,
-    "journal": 1, "pytest_workers": 8, "pytest_journal": 9, "pytest_plugin": 10, "pytest_baseline": 10,
-    "doctor": 10, "capabilities": 10,
+    "journal": 1, "pytest_workers": 8, "pytest_entry": 8, "pytest_journal": 9,
+    "pytest_plugin": 10, "pytest_baseline": 10, "doctor": 10, "capabilities": 10,
 }  # fmt: skip
 """A file imports from lower levels, or from its own folder; errors are for everyone."""
 LAZY = {"transformers", "datasets", "evaluate"}
@@ -62,7 +62,7 @@ OF_THE_SUITE_ITSELF = {
 }
 """Scripts beside the benchmarks, which measure the suite and no model; what else they import of their own."""
 WITH_PYTEST = {
-    *(f"pytest_{name}" for name in ("memory", "guard", "plugin", "journal", "workers", "baseline")),
+    *(f"pytest_{name}" for name in ("memory", "guard", "plugin", "entry", "journal", "workers", "baseline")),
     "cells",
 }
 

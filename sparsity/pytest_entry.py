@@ -1,0 +1,71 @@
+"""What a finished test hands on: an entry of the journal, carried by its last report, whichever process it ran in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sparsity.cells import STATE, Recorder, Unfinished, axes_of
+from sparsity.journal import Entry, entry_from_json
+from sparsity.record import KEY, Cell, to_json
+from sparsity.strict_json import plain
+
+HANDED = "sparsity_entry"
+"""The attribute of a report that carries the entry, as JSON, so that it may come from another process."""
+POSTPONED, SHOWN = "sparsity_postponed", "sparsity_shown"
+"""Those that say whether it was not even tried, and what it is called while the run goes on."""
+
+
+def hand_on(report: pytest.TestReport, item: pytest.Item, unfinished: Unfinished, recorder: Recorder | None) -> None:
+    """Gives the last report of a test what the test left."""
+    state = item.config.stash[STATE]
+    entry = Entry(
+        item.nodeid,
+        "passed",  # whoever hears all three reports knows better
+        None if unfinished.record is None else to_json(unfinished.record),
+        None if recorder is None else _timed(item.config, recorder),
+        tuple(plain(each, item.nodeid) for each in unfinished.not_measured),
+        state.learnt(),
+    )
+    setattr(report, HANDED, entry.to_json())
+    setattr(report, POSTPONED, unfinished.postponed)
+    axes = axes_of(item)
+    setattr(report, SHOWN, str(Cell(**axes)) if axes else item.name)
+
+
+def _timed(config: pytest.Config, recorder: Recorder) -> dict[str, Any] | None:
+    """What pytest-benchmark writes of a cell, without our record; None where it is not timed, or was cut off."""
+    found = recorder.benchmark.stats
+    if found is None:
+        return None
+    written: dict[str, Any] = config.hook.pytest_benchmark_generate_json(
+        config=config, benchmarks=[found], include_data=True, machine_info={}, commit_info={}
+    )
+    for entry in written["benchmarks"]:
+        extra = {name: value for name, value in entry["extra_info"].items() if name != KEY}
+        return {**entry, "extra_info": extra}
+    return None
+
+
+def handed(report: pytest.TestReport, outcome: str) -> Entry | None:
+    """What a report carries, with what the test came to; None but for the last report of a test."""
+    data = getattr(report, HANDED, None)
+    return None if data is None else entry_from_json({**data, "outcome": outcome})
+
+
+def postponed(report: pytest.TestReport) -> bool:
+    """Whether the test was not even tried."""
+    return bool(getattr(report, POSTPONED))
+
+
+def shown(report: pytest.TestReport) -> str:
+    """What the test is called while the run goes on."""
+    return str(getattr(report, SHOWN))
+
+
+def whole(entry: Entry) -> dict[str, Any]:
+    """pytest-benchmark's part of an entry, with its record where that stands in the file."""
+    assert entry.benchmark is not None  # asked before
+    record = {} if entry.record is None else {KEY: entry.record}
+    return {**entry.benchmark, "extra_info": {**entry.benchmark["extra_info"], **record}}
