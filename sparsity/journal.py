@@ -207,7 +207,19 @@ def entry_from_json(data: Any) -> Entry:
         raise ValueError("not an entry of a journal")
     if not all(isinstance(value, kinds[name]) for name, value in data.items()):
         raise ValueError("a field of an entry is of another type")
+    benchmark, run = data.get("benchmark"), data.get("run", {})
+    if benchmark is not None and not _has(benchmark, {"fullname": str, "extra_info": dict, "stats": dict}):
+        raise ValueError("pytest-benchmark did not write its part")
+    parts = {"models": dict, "noise": dict, "roofline": dict, "notes": list}
+    if not run.keys() <= parts.keys() or not _has(run, {name: parts[name] for name in run}):
+        raise ValueError("what the run had learnt is of another type")
+    if not all(type(floor) in (int, float) for floor in run.get("noise", {}).values()):
+        raise ValueError("noise is no number")
     return Entry(**{**data, "not_measured": tuple(data.get("not_measured", ()))})
+
+
+def _has(data: dict[str, Any], kinds: dict[str, type]) -> bool:
+    return all(isinstance(data.get(name), kind) for name, kind in kinds.items())
 
 
 def refuse_other_settings(path: Path, before: Mapping[str, Scalar], now: Mapping[str, Scalar]) -> None:

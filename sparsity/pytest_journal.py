@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ import pytest
 
 from sparsity import journal, pytest_entry, pytest_workers
 from sparsity.cells import STATE, RunState, axes_of
-from sparsity.errors import BadValue, SparsityError
+from sparsity.errors import BadValue, ResultNotReadable, SparsityError
 from sparsity.journal import Entry
 from sparsity.record import KEY, Cell, NotMeasured, Scalar, to_json
 from sparsity.strict_json import plain
@@ -134,13 +134,19 @@ class Keeper:
             if earlier is not None:
                 journal.refuse_other_settings(path, earlier.settings, settings)
             self._journal = journal.Journal(path, settings, earlier.whole if earlier else 0)
-            for entry in earlier.entries if earlier else ():
-                self._take(entry)
+            self._take_up(path, earlier.entries if earlier else ())
             self._journal.ask(self.order)
             self.state.sittings = earlier.again + 1 if earlier else 0
         except SparsityError as error:
             self.state.progress = None  # nothing is run
             raise pytest.UsageError(str(error)) from None
+
+    def _take_up(self, path: Path, entries: Iterable[Entry]) -> None:
+        try:
+            for entry in entries:
+                self._take(entry)
+        except ResultNotReadable as error:
+            raise ResultNotReadable(f"{path}: {error}; mend that line, or remove the file to begin anew") from None
 
     def settings(self) -> dict[str, Scalar]:
         """What two runs must share for their cells to stand in one file."""

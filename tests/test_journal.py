@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,8 @@ from sparsity.journal import Entry, Journal
 from sparsity.strict_json import Scalar
 
 SETTINGS: dict[str, Scalar] = {"torch": "2.13.0", "threads": 1}
-FIRST = Entry("test_a", "passed", {"schema": 1}, {"fullname": "test_a"}, ({"reason": "x"},), {"models": {}})
+TIMED: dict[str, Any] = {"fullname": "test_a", "extra_info": {}, "stats": {}}
+FIRST = Entry("test_a", "passed", {"schema": 1}, TIMED, ({"reason": "x"},), {"models": {}})
 SECOND = Entry("test_b", "failed")
 
 
@@ -100,7 +102,19 @@ def test_cut_off_anywhere_it_gives_what_was_whole_and_can_be_gone_on_with(path: 
 
 
 @pytest.mark.parametrize(
-    "line", ['{"done": 3}', '{"done": {"test": "a"}}', "[]", "{", '{"done": {"test": 1, "outcome": "passed"}}', "\x00"]
+    "line",
+    [
+        '{"done": {"test": "a", "outcome": "passed", "benchmark": {"fullname": "a"}}}',
+        '{"done": {"test": "a", "outcome": "passed", "run": {"models": 3}}}',
+        '{"done": {"test": "a", "outcome": "passed", "run": {"noise": {"bert": "much"}}}}',
+        '{"done": {"test": "a", "outcome": "passed", "run": {"more": {}}}}',
+        '{"done": 3}',
+        '{"done": {"test": "a"}}',
+        "[]",
+        "{",
+        '{"done": {"test": 1, "outcome": "passed"}}',
+        "\x00",
+    ],
 )
 def test_a_broken_middle_is_refused_with_its_line(path: Path, line: str) -> None:
     write(path, FIRST)

@@ -56,7 +56,9 @@ def test_a_cell_that_is_missing_is_lost_and_a_number_that_differs_is_told(tmp_pa
 def test_lines_of_a_journal_are_counted_each(tmp_path: Path) -> None:
     book = Journal(journal.beside(tmp_path / "run.json"), {})
     for _ in range(2):
-        book.append(Entry("test_a", "passed", benchmark={"stats": {"data": [1.0]}}))
+        book.append(
+            Entry("test_a", "passed", benchmark={"fullname": "test_a", "extra_info": {}, "stats": {"data": [1.0]}})
+        )
     assert kills.done_in(tmp_path / "run.json") == {"test_a": 2}
     assert kills.times_in(tmp_path / "run.json") == {"test_a": [1.0]}
     book.close(finished=True)

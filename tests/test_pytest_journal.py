@@ -161,6 +161,17 @@ def test_what_cannot_be_gone_on_with_is_one_line(tmp_path: Path, run: Run, argum
     assert "Traceback" not in result.stdout + result.stderr
 
 
+def test_a_record_that_is_none_is_one_line_with_the_test_that_left_it(tmp_path: Path, run: Run) -> None:
+    killed(tmp_path, "bert-random")
+    journal = tmp_path / "run.json.journal"
+    journal.write_text(journal.read_text().replace('"schema": 1', '"schema": 9', 1))
+    result = run("--benchmark-json=run.json", "--resume")
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR
+    (told,) = (line for line in result.stderr.splitlines() if line.startswith("ERROR: "))
+    assert "run.json.journal: test_cells.py::test_cell[bert-none]: schema 9" in told
+    assert told.endswith("mend that line, or remove the file to begin anew")
+
+
 def test_without_anything_to_go_on_with_a_run_begins_anew_and_says_so(tmp_path: Path, run: Run) -> None:
     result = run("--benchmark-json=run.json", "--resume")
     assert result.returncode == 1
