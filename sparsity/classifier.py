@@ -73,7 +73,8 @@ def fine_tuned(
 def classes_in(*sets: Documents) -> int | tuple[str, ...]:
     """The classes of these documents, which number them alike: their names, or how many where they have none.
 
-    Raises `Refused` for documents without labels, of one class, or with about as many classes as documents.
+    Raises `Refused` for documents without labels, of one class, of numbers with gaps, or with about as many classes
+    as documents.
     """
     for each in sets:
         if each.labels is None:
@@ -85,8 +86,13 @@ def classes_in(*sets: Documents) -> int | tuple[str, ...]:
             raise Refused(f"{each.name} has one class alone, so there is nothing to tell apart; give it another")
         if used * DOCUMENTS_OF_A_CLASS > len(each):
             raise Refused(f"{each.name} has {used} labels for {len(each)} documents, so they are no classes")
-    named = next((each.classes for each in sets if each.classes), None)
-    return named or 1 + max(label for each in sets for label in each.labels or ())
+    if named := next((each.classes for each in sets if each.classes), None):
+        return named
+    numbers = sorted({label for each in sets for label in each.labels or ()})
+    if numbers != list(range(len(numbers))):
+        told = f"{', '.join(map(str, numbers[:3]))}{' …' if len(numbers) > 3 else ''}"
+        raise Refused(f"{sets[0].name} has classes {told:.60}; number them 0, 1, 2 and so on, or give them names")
+    return len(numbers)
 
 
 def started(reference: str, classes: int | Sequence[str], seed: int, device: torch.device | None = None) -> hub.Loaded:

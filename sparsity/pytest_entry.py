@@ -8,13 +8,13 @@ import pytest
 
 from sparsity.cells import STATE, Recorder, Unfinished, axes_of
 from sparsity.journal import Entry, entry_from_json
-from sparsity.record import KEY, Cell, to_json
+from sparsity.record import KEY, Cell, NotMeasured, to_json
 from sparsity.strict_json import plain
 
 HANDED = "sparsity_entry"
 """The attribute of a report that carries the entry, as JSON, so that it may come from another process."""
-POSTPONED, SHOWN = "sparsity_postponed", "sparsity_shown"
-"""Those that say whether it was not even tried, and what it is called while the run goes on."""
+AXES, POSTPONED, SHOWN = "sparsity_axes", "sparsity_postponed", "sparsity_shown"
+"""Those that say what its axes are, whether it was not even tried, and what it is called while the run goes on."""
 
 
 def hand_on(report: pytest.TestReport, item: pytest.Item, unfinished: Unfinished, recorder: Recorder | None) -> None:
@@ -48,6 +48,20 @@ def _timed(config: pytest.Config, recorder: Recorder) -> dict[str, Any] | None:
     return None
 
 
+def begin(report: pytest.TestReport, item: pytest.Item) -> None:
+    """Gives the first report of a test its axes, in case no other comes."""
+    setattr(report, AXES, axes_of(item))
+
+
+def broken_off(report: pytest.TestReport, axes: dict[str, Any]) -> Entry | None:
+    """What is known of a test whose worker died: that, and its axes; None for any other report."""
+    if report.when in ("setup", "call", "teardown"):
+        return None
+    reason = f"{report.longrepr}; out of memory, or killed from outside"
+    missing = (NotMeasured(Cell(**axes), report.nodeid, "error", reason),) if axes else ()
+    return Entry(report.nodeid, "failed", not_measured=tuple(plain(each, report.nodeid) for each in missing))
+
+
 def handed(report: pytest.TestReport, outcome: str) -> Entry | None:
     """What a report carries, with what the test came to; None but for the last report of a test."""
     data = getattr(report, HANDED, None)
@@ -56,12 +70,12 @@ def handed(report: pytest.TestReport, outcome: str) -> Entry | None:
 
 def postponed(report: pytest.TestReport) -> bool:
     """Whether the test was not even tried."""
-    return bool(getattr(report, POSTPONED))
+    return bool(getattr(report, POSTPONED, False))
 
 
 def shown(report: pytest.TestReport) -> str:
     """What the test is called while the run goes on."""
-    return str(getattr(report, SHOWN))
+    return str(getattr(report, SHOWN, report.nodeid))
 
 
 def whole(entry: Entry) -> dict[str, Any]:

@@ -47,6 +47,8 @@ class Keeper:
         """By test, of this run and earlier ones."""
         self.outcomes: dict[str, str] = {}
         """Of tests whose last report has not come yet."""
+        self.axes: dict[str, dict[str, Any]] = {}
+        """Of tests that have begun."""
         self.postponed: set[str] = set()
         """Tests that were not tried, so that another run may."""
         self.session: pytest.Session | None = None
@@ -174,10 +176,12 @@ class Keeper:
         known = self.outcomes.get(report.nodeid, "passed")
         if not report.passed and known != "failed":
             self.outcomes[report.nodeid] = known = report.outcome
-        entry = pytest_entry.handed(report, known)
+        self.axes |= {report.nodeid: getattr(report, pytest_entry.AXES)} if hasattr(report, pytest_entry.AXES) else {}
+        entry = pytest_entry.handed(report, known) or pytest_entry.broken_off(report, self.axes.get(report.nodeid, {}))
         if entry is None:
             return
         self.outcomes.pop(report.nodeid, None)
+        self.axes.pop(report.nodeid, None)
         if self._of_other_weights(entry):
             return
         self._take(entry)
@@ -268,6 +272,8 @@ class Keeper:
 
     def _unwritten(self, session: pytest.Session, error: OSError) -> None:
         session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+        if self.result is not None and self.result.is_file() and not _whole(self.result):
+            self.result.unlink()  # what the disk took of it is no result file
         kept = ""
         if self._journal is not None:
             self._journal.close(finished=False)
@@ -319,3 +325,11 @@ class Keeper:
         finally:
             unfinished.unlink(missing_ok=True)
         self.tell(f"Wrote benchmark data in: {path}")
+
+
+def _whole(file: Path) -> bool:
+    try:
+        json.loads(file.read_bytes())
+    except ValueError:
+        return False
+    return True

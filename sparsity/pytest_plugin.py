@@ -217,6 +217,8 @@ def pytest_runtest_makereport(
     if axes and not report.passed:
         outcome = report.outcome if report.skipped or report.when == "call" else "error"
         unfinished.not_measured.append(NotMeasured(Cell(**axes), item.nodeid, outcome, reason or "no reason given"))
+    if report.when == "setup":
+        pytest_entry.begin(report, item)
     if report.when == "teardown":
         pytest_entry.hand_on(report, item, unfinished, recorder)
     return report

@@ -143,7 +143,19 @@ class Distributor:
         from xdist.scheduler import LoadScopeScheduling
 
         class ByCurve(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
-            """Tests of one curve stay together."""
+            """Tests of one curve stay together; one that ended its worker is not handed out again."""
+
+            def remove_node(self, node: Any) -> Any:
+                units = self.assigned_work[node].values()
+                crashed = next((test for unit in units for test, done in unit.items() if not done), None)
+                for unit in units:
+                    if crashed in unit:
+                        unit[crashed] = True
+                super().remove_node(node)
+                if not self.workqueue:  # else a worker with one test would wait for a second for ever
+                    for other in self.assigned_work:
+                        other.shutdown()
+                return crashed
 
             def _split_scope(self, nodeid: str) -> str:
                 found = CURVE.match(nodeid)

@@ -134,8 +134,8 @@ def test_the_weights_may_end_in_half_precision(tmp_path: Path) -> None:
 
 def test_a_tokenizer_of_another_model_is_refused_before_a_step(tmp_path: Path) -> None:
     reference = saved(tmp_path, vocab_size=12)
-    message = refusal(Refused, lambda: classifier.fine_tuned(reference, documents(), SHORT, CLASSES))
-    assert message.startswith("the tokenizer gives token ")
+    message = refusal(ModelNotLoaded, lambda: classifier.fine_tuned(reference, documents(), SHORT, CLASSES))
+    assert "its tokenizer has 488 tokens, its config.json says 12; they are not of one model" in message
 
 
 # Which classes there are
@@ -144,9 +144,16 @@ def test_a_tokenizer_of_another_model_is_refused_before_a_step(tmp_path: Path) -
 def test_classes_are_named_or_counted_over_all_documents() -> None:
     assert classifier.classes_in(documents(), documents()) == CLASSES
     numbers = documents(classes=None)
-    more = Documents("more", ("a", "b", "c", "d"), labels=(0, 5, 0, 5))
+    more = Documents("more", ("a", "b", "c", "d"), labels=(0, 3, 0, 3))
     assert classifier.classes_in(numbers) == 3
-    assert classifier.classes_in(numbers, more) == 6
+    assert classifier.classes_in(numbers, more) == 4
+
+
+@pytest.mark.parametrize("numbers", [(1, 2), (0, 2), (0, 2**62)])
+def test_numbers_with_gaps_are_refused_and_not_made_classes_of(numbers: tuple[int, int]) -> None:
+    found = Documents("mine.csv", ("a", "b", "c", "d"), labels=numbers * 2)
+    message = refusal(Refused, lambda: classifier.classes_in(found))
+    assert message.startswith(f"mine.csv has classes {numbers[0]}, {numbers[1]}; number them 0, 1, 2")
 
 
 @pytest.mark.parametrize(

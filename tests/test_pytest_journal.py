@@ -235,6 +235,7 @@ def test_a_full_disk_ends_the_run_with_a_line_and_loses_nothing(tmp_path: Path, 
     assert ended.returncode not in (0, 1)
     assert "INTERNALERROR" not in ended.stdout + ended.stderr
     assert "make room, then go on with --resume" in ended.stdout
+    assert not (tmp_path / "run.json").exists()  # no half of one
     run("--benchmark-json=run.json", "--resume")
     records = [from_json(entry["extra_info"]["sparsity"]) for entry in data(tmp_path)["benchmarks"]]
     assert len(records) == 9

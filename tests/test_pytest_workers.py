@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from sparsity.pytest_workers import CURVE, own_device
+from sparsity.record import run_from_json
 from tests.journaled import CONFTEST, SUITE, deterministic, ran, suite
 from tests.test_pytest_journal import killed
 
@@ -121,6 +122,20 @@ def test_points_of_a_curve_begin_alike(test: str, curve: str) -> None:
 def test_what_is_no_point_of_a_curve_stands_alone() -> None:
     assert CURVE.match("b/test_x.py::test_z[bert]") is None
     assert CURVE.match("b/test_x.py::test_z") is None
+
+
+@pytest.mark.parametrize("place", ["bert-l1", "gpt2-last"])
+def test_a_cell_that_ends_its_worker_is_one_bad_cell(tmp_path: Path, place: str) -> None:
+    run = suite(tmp_path)
+    dies = f'    if place == "{place}":\n        import os\n        os._exit(9)\n    benchmark.pedantic'
+    (tmp_path / "test_cells.py").write_text(SUITE.replace("    benchmark.pedantic", dies))
+    result = run("--benchmark-json=run.json", "-n", "2")
+    assert result.returncode == 1
+    part = run_from_json(data(tmp_path, "run.json")["sparsity"])
+    (missing,) = (each for each in part.not_measured if each.outcome == "error")
+    assert (f"{missing.cell.model}-{missing.cell.method}", "crashed while running" in missing.reason) == (place, True)
+    assert len(ran(tmp_path)) == 8
+    assert not (tmp_path / "run.json.journal").exists()
 
 
 @pytest.mark.parametrize(

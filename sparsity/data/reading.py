@@ -64,6 +64,8 @@ def read(data: str, training_data: str | None, text: Sequence[str] = (), label: 
         notes += counted(seen, before, "documents to learn from are evaluated as well, and were left out")
     if len(first) < LEAST:
         raise BadValue(f"{own.where} has {len(first)} documents to evaluate; at least {LEAST} are needed")
+    if repeated := len(first) - len(set(first.rows())):
+        notes.append(f"{repeated} of {len(first)} evaluated documents repeat others, which standard errors cannot know")
     if len(first) < FEW:
         notes.append(f"only {len(first)} documents are evaluated, so their standard errors are guesses")
     assert second is not None  # there are halves, or what was read

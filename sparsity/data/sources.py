@@ -19,6 +19,7 @@ import difflib
 import shutil
 import tempfile
 import textwrap
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 
 Splits = Mapping[str, Any]
 """Tables, `datasets.Dataset`, by the name of their split."""
-PLAIN: dict[str, Any] = {"keep_default_na": False, "na_values": [""]}
-"""Of CSV: a text such as "None" or "NA" is a text; only nothing is nothing."""
+PLAIN: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "index_col": False}
+"""Of CSV: a text such as "None" or "NA" is a text, only nothing is nothing, and the first column is a column."""
 BUILDERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".csv": ("csv", PLAIN),
     ".tsv": ("csv", {**PLAIN, "sep": "\t"}),
@@ -170,7 +171,9 @@ def _prepared(source: Source, builder: Any) -> Any:
     kind = type(builder).__module__.rpartition(".")[2]
     if kind not in TABLES:
         raise BadValue(f"data {source.reference} holds no tables of texts, but is read as {kind}; save it as JSONL")
-    builder.download_and_prepare()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Length of header or names does not match length of data")  # it would cut rows
+        builder.download_and_prepare()
     return builder.as_dataset()
 
 

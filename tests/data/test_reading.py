@@ -397,3 +397,19 @@ def test_every_name_says_where_it_is() -> None:
     for each in known.KNOWN.values():
         assert len(each.text) in (1, 2)
         assert (each.label is None) is each.articles
+
+
+def test_rows_with_a_column_more_than_the_header_are_refused_and_not_shifted(tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text("text,label\n" + "".join(f"film {i},{i % 2},9\n" for i in range(40)))
+    with pytest.raises(BadValue, match="header"):
+        reading.read(str(file), None)
+
+
+def test_documents_that_repeat_others_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text("text,label\n" + "".join(f"film {i % 30},{i % 2}\n" for i in range(40)))
+    told = "10 of 40 evaluated documents repeat others, which standard errors cannot know"
+    other = tmp_path / "other.csv"
+    other.write_text("text,label\n" + "".join(f"soup {i},{i % 2}\n" for i in range(40)))
+    assert told in reading.read(str(file), str(other)).notes
