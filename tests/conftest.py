@@ -10,9 +10,8 @@ import os
 import pytest
 import torch
 
-os.environ.pop("PYTEST_XDIST_WORKER", None)
-
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)
+    os.environ.pop("PYTEST_XDIST_WORKER", None)

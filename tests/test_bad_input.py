@@ -66,6 +66,7 @@ def _become(case: Case, folder: Path, output: Path) -> None:
         no_hub()
         os.chdir(folder)
         sys.argv = list(case.words)
+        sys.path.insert(0, str(ROOT))
         try:
             if case.words[0] == "pytest":
                 _forget_pytest()
@@ -84,7 +85,6 @@ def _forget_pytest() -> None:
     """Modules that pytest wants to import itself, to rewrite what they assert."""
     for name in [n for n in sys.modules if n.split(".")[0] in ("conftest", "benchmarks") or ".pytest_" in n]:
         del sys.modules[name]
-    sys.path.insert(0, str(ROOT))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot copy a process")

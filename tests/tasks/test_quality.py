@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from sparsity.errors import Refused
+from sparsity.errors import ModelNotLoaded, Refused
 from sparsity.models import embedded, hub
 from sparsity.models.architecture import architecture_of
 from sparsity.prune import Recipe, prune, workspace
@@ -161,7 +161,7 @@ def test_a_classifier_without_padding_is_refused() -> None:
 
 
 def test_a_tokenizer_that_says_more_than_the_model_knows_is_refused() -> None:
-    with pytest.raises(Refused, match=r"the tokenizer gives token \d+, but the model knows 100"):
+    with pytest.raises(ModelNotLoaded, match=r"its tokenizer has \d+ tokens, its config.json says 100"):
         classifier("bert", vocab_size=100)
 
 
