@@ -54,7 +54,7 @@ def option(name: str, text: str, told: str) -> Case:
 OPTIONS = [
     option("profile", "nosuch", "unknown profile 'nosuch'"),
     option("models", ",", "models ',' names nothing"),
-    option("methods", "l3", "unknown method 'l3'; did you mean"),
+    option("methods", "l3", "unknown method 'l3'"),
     option("patterns", "5:4", "5:4"),
     option("patterns", "blocky", "unknown pattern 'blocky'"),
     option("scopes", "laier", "did you mean 'layer'"),
