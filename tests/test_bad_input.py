@@ -68,8 +68,9 @@ def _become(case: Case, folder: Path, output: Path) -> None:
         sys.argv = list(case.words)
         sys.path.insert(0, str(ROOT))
         try:
+            _forget(case.words[0])
+            warnings.simplefilter("default")
             if case.words[0] == "pytest":
-                _forget_pytest()
                 status = int(pytest.main(list(case.words[1:])))
             else:
                 runpy.run_module(case.words[0], run_name="__main__", alter_sys=True)
@@ -81,8 +82,11 @@ def _become(case: Case, folder: Path, output: Path) -> None:
     os._exit(status if isinstance(status, int) else 71)
 
 
-def _forget_pytest() -> None:
-    """Modules that pytest wants to import itself, to rewrite what they assert."""
+def _forget(program: str) -> None:
+    """Modules that a program of its own would not have: itself, and what pytest wants to import to rewrite it."""
+    if program != "pytest":
+        for name in (program, f"{program}.__main__"):
+            sys.modules.pop(name, None)
     for name in [n for n in sys.modules if n.split(".")[0] in ("conftest", "benchmarks") or ".pytest_" in n]:
         del sys.modules[name]
 
