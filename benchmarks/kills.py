@@ -119,10 +119,9 @@ def until_through(number: int, file: Path, given: Sequence[str], kills: int, cha
         run.done_before.append(found.total())
         doubled |= found
         before |= times_in(file)
-    else:
-        if not file.exists() or journal.beside(file).exists():
-            with file.with_suffix(".log").open("ab") as log, _started([*command(file, given), "--resume"], log) as p:
-                p.wait()
+    if not file.exists() or journal.beside(file).exists():
+        with file.with_suffix(".log").open("ab") as log, _started([*command(file, given), "--resume"], log) as p:
+            p.wait()
     run.twice = sum(count > 1 for count in doubled.values())
     run.kept, run.cells = held_against(file, before, run)
     return run

@@ -179,8 +179,9 @@ def text_classification_accuracy(records: Sequence[Record], footer: str = "") ->
 
 def chances(found: Sequence[Record]) -> dict[str, float]:
     """By model, what a guess scores on its documents: a half on the generated reviews."""
-    told = {record.cell.model: record.quality.chance for record in found if record.quality}
-    return {model: 0.5 if told.get(model) is None else float(told[model] or 0) for model in models(found)}
+    qualities = [(record.cell.model, record.quality) for record in found if record.quality]
+    told = {model: quality.chance for model, quality in qualities if quality.chance is not None}
+    return {model: told.get(model, 0.5) for model in models(found)}
 
 
 def _seeds_note(lines: Sequence[Line]) -> str:

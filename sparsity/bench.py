@@ -17,12 +17,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sparsity import classifier, compiling, execution, gather, prune, record, training, workload
-from sparsity.errors import BadValue, Refused
+from sparsity.errors import Refused
 from sparsity.formats import AUTO
 from sparsity.limits import Limits
 from sparsity.measure import gpu, latency, machine, memory, ratio
 from sparsity.models import embedded, hub, identity
-from sparsity.models.architecture import architecture_of
 from sparsity.models.new_head import CLASSES, with_new_head
 from sparsity.own_documents import OwnDocuments
 from sparsity.tasks import encoding, language_modeling, quality, reviews, trends
@@ -107,13 +106,7 @@ class Bench:
 
     def check_device(self) -> None:
         """Raises `BadValue` when the device asked for is not there."""
-        import torch
-
-        if self.options.device.startswith("cuda"):
-            index = int(self.options.device.partition(":")[2] or 0)
-            if index >= torch.cuda.device_count():
-                found = torch.cuda.device_count()
-                raise BadValue(f"device {self.options.device}: torch finds {found} CUDA devices here")
+        gpu.check(self.options.device)
 
     def check_model(self, reference: str, quality: bool) -> None:
         """Loads a checkpoint, as its first cell would, and its tokenizer where quality is to be measured.
@@ -201,10 +194,11 @@ class Bench:
         """Which class stands behind the reference: that of its main head, and that of its classifier."""
         kind, known = type(loaded.model).__name__, self.models.get(reference)
         main = kind if task == "lm" or known is None else known.class_name
-        classifier = kind if task == "classification" else known.classifier if known else None
-        own = loaded.folder is not None and loaded.source == "checkpoint"  # the shipped ones are held to their manifest
-        digest = identity.digest(loaded.folder) if own and loaded.folder else None
-        self.models[reference] = record.Model(main, loaded.source, loaded.source == "embedded", classifier, digest)
+        head = kind if task == "classification" else known.classifier if known else None
+        digest = known.digest if known else None
+        if known is None and loaded.source == "checkpoint" and loaded.folder is not None:
+            digest = identity.digest(loaded.folder)  # of all heads at once; the shipped ones are held to their manifest
+        self.models[reference] = record.Model(main, loaded.source, loaded.source == "embedded", head, digest)
 
     def main_task(self, reference: str) -> str:
         """The task whose head latency and memory are measured with: "lm", or "classification" for a mere classifier."""
@@ -216,6 +210,14 @@ class Bench:
                 self.subject(reference, "classification")
                 self.main_tasks[reference] = "classification"
         return self.main_tasks[reference]
+
+    def forget(self, models: bool) -> None:
+        """What may be half changed is made anew when it is asked for: what was pruned or converted, or all `models`."""
+        self.fastest = (None, {})
+        for subject in self.subjects.values():
+            subject.current = None
+        if models:
+            self.subjects.clear()
 
     def pruned(self, subject: Subject, recipe: Recipe) -> PrunedModel:
         """The subject's workspace, pruned by the recipe."""
@@ -281,8 +283,8 @@ class Bench:
 
     def _read_by(self, subject: Subject) -> tuple[str, PreTrainedModel, PreTrainedTokenizerBase, str]:
         """By what documents are encoded: task, model, tokenizer and objective."""
-        model, tokenizer = subject.loaded.model, subject.loaded.tokenizer()
-        return subject.name, model, tokenizer, architecture_of(model.config.model_type).objective
+        loaded = subject.loaded
+        return subject.name, loaded.model, loaded.tokenizer(), loaded.objective
 
     def score(self, reference: str, task: str, recipe: Recipe) -> quality.Scores:
         """The score of a pruned model on every document of a task; the dense model's for `CONTROL`."""

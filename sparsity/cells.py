@@ -7,6 +7,7 @@ with its reason, any other is an error. Either way the result file lists it as n
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -71,7 +72,8 @@ class Recorder:
 class Unfinished:
     """What is known of a test that runs, to be an `Entry` of the journal when it ends."""
 
-    record: Record | None = None
+    record: dict[str, Any] | None = None
+    """As JSON."""
     not_measured: list[NotMeasured] = field(default_factory=list)
     postponed: bool = False
     """Whether it was not even tried, so that another run may."""
@@ -105,6 +107,7 @@ class RunState:
         """Tests that have not been run to their end."""
         return self.progress.left if self.progress else 0
 
+    @functools.cached_property
     def fingerprint(self) -> dict[str, Scalar]:
         """Machine, software, and the settings that what is measured depends on."""
         settings = self.options
@@ -142,7 +145,7 @@ class RunState:
         floor = max(self.noise.values(), default=None)
         return RunPart(
             self.options.profile,
-            self.fingerprint(),
+            self.fingerprint,
             self.models,
             self.not_measured,
             floor,

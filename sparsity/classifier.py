@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from sparsity import losses, training
 from sparsity.errors import Refused
 from sparsity.models import embedded, hub
-from sparsity.models.architecture import architecture_of
 from sparsity.models.checkpoint import BODY
 from sparsity.models.new_head import with_new_head
 from sparsity.tasks import encoding, language_modeling, quality
@@ -113,7 +112,7 @@ def default_rate(loaded: hub.Loaded) -> float:
 
 def train(loaded: hub.Loaded, documents: Documents, settings: training.Settings, batch_size: int = BATCH) -> Reached:
     """Train the classifier in place."""
-    model, tokenizer, objective = loaded.model, loaded.tokenizer(), _objective(loaded)
+    model, tokenizer, objective = loaded.model, loaded.tokenizer(), loaded.objective
     encoding.encode(CLASSIFICATION, model, tokenizer, objective, documents, settings.seed)  # refuses before a step
     labelled = list(zip(documents.rows(), documents.labels or (), strict=True))
     endless = training_documents.again_and_again(labelled, settings.seed)
@@ -125,8 +124,4 @@ def train(loaded: hub.Loaded, documents: Documents, settings: training.Settings,
 
 def task(loaded: hub.Loaded, documents: Documents) -> quality.Task:
     """What evaluates the classifier on the documents."""
-    return quality.build(CLASSIFICATION, loaded.model, loaded.tokenizer(), _objective(loaded), documents, seed=0)
-
-
-def _objective(loaded: hub.Loaded) -> str:
-    return architecture_of(loaded.model.config.model_type).objective
+    return quality.build(CLASSIFICATION, loaded.model, loaded.tokenizer(), loaded.objective, documents, seed=0)

@@ -8,6 +8,7 @@ model that cannot be loaded stops the run before anything is measured.
 from __future__ import annotations
 
 import difflib
+import textwrap
 from collections.abc import Iterable
 
 
@@ -43,3 +44,14 @@ class Refused(SparsityError):
 
 class ResultNotReadable(SparsityError):
     """A result file that is missing, broken or of another kind."""
+
+
+def one_line(error: BaseException) -> str:
+    """What an error of another library says, as one short line."""
+    text = "".join(c if c.isprintable() else " " for c in str(error))  # some colour what they say
+    return textwrap.shorten(text, 200, placeholder=" …") or type(error).__name__
+
+
+def shown(reference: str) -> str:
+    """What a user named: a path may be long; what no path is, is cut."""
+    return reference if len(reference) <= 200 else f"{reference[:100]}… ({len(reference)} characters)"

@@ -20,13 +20,10 @@ from typing import TYPE_CHECKING
 
 from sparsity import classifier, options, training
 from sparsity.data import reading
-from sparsity.errors import BadValue, SparsityError
-from sparsity.measure import machine
-from sparsity.models.checkpoint import one_line
+from sparsity.errors import BadValue, SparsityError, one_line
+from sparsity.measure import gpu, machine
 
 if TYPE_CHECKING:
-    import torch
-
     from sparsity.models.hub import Loaded
     from sparsity.options import Options
     from sparsity.tasks.quality import Scores
@@ -49,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = {name.replace("_", "-"): value for name, value in vars(parser.parse_args(arguments)).items()}
     out: Path = given.pop("out")
     try:
-        steps, seed = _whole("steps", given.pop("steps"), 1), _whole("seed", given.pop("seed"), 0)
+        steps, seed = options.whole("steps", given.pop("steps"), 1), options.whole("seed", given.pop("seed"), 0)
         refuse_unwritable(out)
         run(given.pop("model"), options.parse(given), steps, seed, out)
     except SparsityError as error:
@@ -65,8 +62,9 @@ def run(reference: str, asked: Options, steps: int, seed: int, out: Path) -> Non
     assert asked.data is not None  # the command line requires it
     data = reading.read(asked.data, asked.training_data, asked.text_column, asked.label_column)
     classes = classifier.classes_in(data.evaluated, data.training)
+    gpu.check(asked.device)
     torch.set_num_threads(asked.threads or machine.physical_cores())
-    loaded = classifier.started(reference, classes, seed, _device(asked.device))
+    loaded = classifier.started(reference, classes, seed, torch.device(asked.device))
     settings = training.Settings(
         asked.learning_rate or classifier.default_rate(loaded), steps, accumulate=asked.accumulate, seed=seed
     )
@@ -128,20 +126,6 @@ def _refuse_taken(out: Path) -> None:
     empty = out.is_dir() and not any(out.iterdir())
     if not empty and (out.exists() or out.is_symlink()):
         raise BadValue(f"{out} is there already; give --out the name of a new folder, or of an empty one")
-
-
-def _device(name: str) -> torch.device:
-    import torch
-
-    if name.startswith("cuda") and int(name.partition(":")[2] or 0) >= torch.cuda.device_count():
-        raise BadValue(f"device {name}: torch finds {torch.cuda.device_count()} CUDA devices here")
-    return torch.device(name)
-
-
-def _whole(name: str, text: str, least: int) -> int:
-    if not options.WHOLE.fullmatch(text) or int(text) < least:
-        raise BadValue(f"{name} {text!r} is not a whole number from {least}")
-    return int(text)
 
 
 def _described(loaded: Loaded, classes: int | Sequence[str]) -> str:

@@ -51,10 +51,15 @@ def _sparsity(text: str) -> float:
     return value
 
 
-def _seed(text: str) -> int:
-    if not WHOLE.fullmatch(text):
-        raise BadValue(f"seed {text!r} is not a whole number from 0")
+def whole(name: str, text: str, least: int) -> int:
+    """A whole number; raises `BadValue` for any other text, and for one below `least`."""
+    if not WHOLE.fullmatch(text) or int(text) < least:
+        raise BadValue(f"{name} {text!r} is not a whole number from {least}")
     return int(text)
+
+
+def _seed(text: str) -> int:
+    return whole("seed", text, 0)
 
 
 class Axis(NamedTuple):
@@ -129,7 +134,7 @@ class Options:
     compile: bool = False
     """Whether latency and memory are of models compiled by `torch.compile`, pruned and unpruned."""
     learning_rate: float | None = None
-    """Of recoveries and `fine_tune`; None: `recoveries.LEARNING_RATE`, by what the model is."""
+    """Of recoveries and `fine_tune`; None: `classifier.LEARNING_RATE`, by what the model is."""
     training_batch: int = 32
     """Documents of a training batch."""
     accumulate: int = 1
@@ -201,9 +206,7 @@ def _device(text: str) -> str:
 
 
 def _count(name: str, text: str) -> int:
-    if not WHOLE.fullmatch(text) or not int(text):
-        raise BadValue(f"{name} {text!r} is not a whole number from 1")
-    return int(text)
+    return whole(name, text, 1)
 
 
 def _seconds(name: str, text: str | None) -> float | None:

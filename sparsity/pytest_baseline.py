@@ -23,7 +23,7 @@ from sparsity.comparison import Chances, Comparison, Rules, compare, margin
 from sparsity.errors import SparsityError
 from sparsity.gate import REGRESSION, Finding
 from sparsity.gate_time import MARGIN
-from sparsity.record import KEY, RunPart, Scalar, from_json
+from sparsity.record import KEY, RunPart, from_json
 from sparsity.result_file import Key, Measured, ResultFile, load
 
 OPTION = "--sparsity-baseline"
@@ -42,8 +42,6 @@ class Baseline:
     keys: dict[Key, Measured]
     """What was measured then."""
     measured: list[Measured] = field(default_factory=list)
-    fingerprint: dict[str, Scalar] | None = None
-    """Of this run, once something was measured."""
     files: set[str] = field(default_factory=set)
     """Test files whose tests are run."""
     partial: bool = False
@@ -53,9 +51,7 @@ class Baseline:
 
     def head(self, state: RunState, entries: Sequence[Measured], part: RunPart) -> ResultFile:
         """What this run has measured, as if it were read from its result file."""
-        if self.fingerprint is None:
-            self.fingerprint = state.fingerprint()
-        part = dataclasses.replace(part, fingerprint=self.fingerprint, models=state.models)
+        part = dataclasses.replace(part, fingerprint=state.fingerprint, models=state.models)
         return ResultFile(Path("this run"), tuple(entries), part)
 
     def of(self, measured: Measured, state: RunState) -> list[Finding]:

@@ -8,7 +8,7 @@ import pytest
 
 from sparsity.cells import STATE, Recorder, Unfinished, axes_of
 from sparsity.journal import Entry, entry_from_json
-from sparsity.record import KEY, Cell, NotMeasured, to_json
+from sparsity.record import KEY, Cell, NotMeasured
 from sparsity.strict_json import plain
 
 HANDED = "sparsity_entry"
@@ -23,15 +23,15 @@ def hand_on(report: pytest.TestReport, item: pytest.Item, unfinished: Unfinished
     entry = Entry(
         item.nodeid,
         "passed",  # whoever hears all three reports knows better
-        None if unfinished.record is None else to_json(unfinished.record),
+        unfinished.record,
         None if recorder is None else _timed(item.config, recorder),
         tuple(plain(each, item.nodeid) for each in unfinished.not_measured),
         state.learnt(),
     )
     setattr(report, HANDED, entry.to_json())
     setattr(report, POSTPONED, unfinished.postponed)
-    axes = axes_of(item)
-    setattr(report, SHOWN, str(Cell(**axes)) if axes else item.name)
+    known = axes_of(item)
+    setattr(report, SHOWN, str(Cell(**known)) if known else item.name)
 
 
 def _timed(config: pytest.Config, recorder: Recorder) -> dict[str, Any] | None:
@@ -53,12 +53,17 @@ def begin(report: pytest.TestReport, item: pytest.Item) -> None:
     setattr(report, AXES, axes_of(item))
 
 
-def broken_off(report: pytest.TestReport, axes: dict[str, Any]) -> Entry | None:
+def axes(report: pytest.TestReport) -> dict[str, Any]:
+    """What the first report of a test says of its axes."""
+    return dict(getattr(report, AXES, {}))
+
+
+def broken_off(report: pytest.TestReport, known: dict[str, Any]) -> Entry | None:
     """What is known of a test whose worker died: that, and its axes; None for any other report."""
     if report.when in ("setup", "call", "teardown"):
         return None
     reason = f"{report.longrepr}; out of memory, or killed from outside"
-    missing = (NotMeasured(Cell(**axes), report.nodeid, "error", reason),) if axes else ()
+    missing = (NotMeasured(Cell(**known), report.nodeid, "error", reason),) if known else ()
     return Entry(report.nodeid, "failed", not_measured=tuple(plain(each, report.nodeid) for each in missing))
 
 

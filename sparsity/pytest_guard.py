@@ -217,13 +217,10 @@ def _forget(config: pytest.Config, guard: Guard) -> None:
     state = config.stash.get(STATE, None)
     if state is None:
         return
-    bench = state.bench
-    bench.fastest = (None, {})
-    for subject in bench.subjects.values():
-        subject.current = None
-    if guard.broken is not CellGaveUp:
+    interrupted = guard.broken is CellGaveUp
+    state.bench.forget(models=interrupted)
+    if not interrupted:
         return
-    bench.subjects.clear()
     if (recoveries := guard.holders.get(Recoveries)) is not None:
         recoveries.last = None
     if (composed := guard.holders.get(Compositions)) is not None:

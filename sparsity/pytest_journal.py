@@ -81,15 +81,14 @@ class Keeper:
             found = journal.read(path)
         except SparsityError as error:
             raise pytest.UsageError(str(error)) from None
-        if self.state.options.resume and found is None:
+        resume, entries = self.state.options.resume, found.entries if found else ()
+        if resume and found is None:
             self._begin_anew(path)
-        if found is None or not (found.entries or found.died):
-            return
-        if not self.state.options.resume and not found.entries:
-            return  # nothing is lost by beginning anew
-        if not self.state.options.resume:
-            what = f"{path}: holds {len(found.entries)} finished tests of an interrupted run"
+        if entries and not resume:
+            what = f"{path}: holds {len(entries)} finished tests of an interrupted run"
             raise pytest.UsageError(f"{what}; --resume goes on with them, or remove it to begin anew")
+        if found is None or not resume or not (entries or found.died):
+            return  # nothing is lost by beginning anew
         if getattr(self.config.option, "sparsity_baseline", None):
             way = "python -m reports compare BASE.json HEAD.json compares when it is finished"
             raise pytest.UsageError(f"--resume: a run that is gone on with has no --sparsity-baseline; {way}")
@@ -154,7 +153,7 @@ class Keeper:
         """What two runs must share for their cells to stand in one file."""
         options = self.state.options
         found: dict[str, Scalar] = {"profile": options.profile, "documents": options.documents}
-        return self.state.fingerprint() | found | {"time per cell": options.time_per_cell or "the profile's"}
+        return self.state.fingerprint | found | {"time per cell": options.time_per_cell or "the profile's"}
 
     # -- while tests run --------------------------------------------------------------------------
 
@@ -176,7 +175,8 @@ class Keeper:
         known = self.outcomes.get(report.nodeid, "passed")
         if not report.passed and known != "failed":
             self.outcomes[report.nodeid] = known = report.outcome
-        self.axes |= {report.nodeid: getattr(report, pytest_entry.AXES)} if hasattr(report, pytest_entry.AXES) else {}
+        if report.when == "setup":
+            self.axes[report.nodeid] = pytest_entry.axes(report)
         entry = pytest_entry.handed(report, known) or pytest_entry.broken_off(report, self.axes.get(report.nodeid, {}))
         if entry is None:
             return
@@ -263,11 +263,11 @@ class Keeper:
 
     def finished(self) -> bool:
         """Whether the result file has all that any run was to measure into it, so that the journal may go."""
-        asked = self.order.keys() | (self.earlier.asked if self.earlier else frozenset())
+        asked = self.order.keys() | (self.earlier.left if self.earlier else frozenset())
         left = asked - (self.entries.keys() - self.postponed)
-        if left - self.order.keys():
-            count = len(left - self.order.keys())
-            self.tell(f"{count} tests of the run that this went on with are still to be done; --resume without -k does")
+        if others := left - self.order.keys():
+            what = f"{len(others)} tests of the run that this went on with are still to be done"
+            self.tell(f"{what}; --resume without -k does")
         return not left
 
     def _unwritten(self, session: pytest.Session, error: OSError) -> None:

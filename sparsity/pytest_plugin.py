@@ -206,13 +206,12 @@ def pytest_runtest_makereport(
     reason = reason_of(report)
     if report.when == "call" and recorder is not None and not report.skipped:
         try:
-            unfinished.record = recorder.finished(report.outcome, reason)
-            recorder.benchmark.extra_info[KEY] = to_json(unfinished.record)
+            unfinished.record = to_json(recorder.finished(report.outcome, reason))
         except (TypeError, ValueError) as error:  # a number that is not finite, or no number, was not measured
             if report.passed:  # else the test's own reason says more
                 report.outcome, report.longrepr, reason = "failed", str(error), str(error)
-            unfinished.record = Record(recorder.cell, outcome="failed", reason=reason)
-            recorder.benchmark.extra_info[KEY] = to_json(unfinished.record)
+            unfinished.record = to_json(Record(recorder.cell, outcome="failed", reason=reason))
+        recorder.benchmark.extra_info[KEY] = unfinished.record
     axes = axes_of(item)
     if axes and not report.passed:
         outcome = report.outcome if report.skipped or report.when == "call" else "error"

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsity.errors import ModelNotLoaded, ModelNotUnderstood
+from sparsity.errors import ModelNotLoaded, ModelNotUnderstood, one_line
 from sparsity.models.architecture import architecture_of, prunable_layers
-from sparsity.models.checkpoint import INDEX, SPARSE, WEIGHTS, one_line, read_json, refuse_cut_short, refuse_incomplete
+from sparsity.models.checkpoint import INDEX, SPARSE, WEIGHTS, read_json, refuse_cut_short, refuse_incomplete
 from sparsity.shrink import KEY, to_shapes
 from sparsity.sparse_storage import KEY as SPARSE_KEY
 from sparsity.sparse_storage import Recorded, kept, recorded, whole

@@ -16,13 +16,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from sparsity import losses, prune, record, recover, training
+from sparsity import classifier, losses, prune, record, recover, training
 from sparsity.bench import CONTROL, NEW_HEAD, Bench, Subject
 from sparsity.errors import Refused
 from sparsity.measure import latency
 from sparsity.methods import METHODS
 from sparsity.models import embedded
-from sparsity.models.architecture import architecture_of
 from sparsity.recovery import Recovery
 from sparsity.tasks import quality
 from sparsity.tasks import training as documents
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
 
 TRAINING_SEED = 30_000
 """Added to a recovery's seed: its documents are neither those that the embedded models learnt from nor evaluated."""
-LEARNING_RATE = {"embedded": 1e-3, "checkpoint": 5e-5}
-"""By what a model is; the narrow embedded ones learn far faster."""
 
 
 HELD = prune.Recipe("l1", 0.8)
@@ -129,18 +126,17 @@ class Recoveries:
     def settings(self, key: Key) -> training.Settings:
         """How the key is trained; the budget is its recovery's."""
         options = self.bench.options
-        rate = options.learning_rate or LEARNING_RATE["embedded" if key.reference in embedded.NAMES else "checkpoint"]
+        source = "embedded" if key.reference in embedded.NAMES else "checkpoint"
+        rate = options.learning_rate or classifier.LEARNING_RATE[source]
         steps = None if key.recovery.seconds else key.recovery.steps or 1
         return training.Settings(rate, steps, key.recovery.seconds, options.accumulate, seed=key.seed)
 
     def training_batches(self, subject: Subject, seed: int) -> Iterator[Batch]:
         """Documents for the subject's task, without end: fresh ones, or the user's own again and again."""
-        model, tokenizer = subject.loaded.model, subject.loaded.tokenizer()
-        objective = architecture_of(model.config.model_type).objective
-        own = self.bench.training_documents(subject)
+        loaded, own = subject.loaded, self.bench.training_documents(subject)
         fresh = documents.fresh_reviews(TRAINING_SEED + seed) if own is None else documents.again_and_again(own, seed)
         size = self.bench.options.training_batch
-        return documents.of_model(subject.name, model, tokenizer, objective, fresh, size, seed)
+        return documents.of_model(subject.name, loaded.model, loaded.tokenizer(), loaded.objective, fresh, size, seed)
 
     def _new_start(self, key: Key) -> PreTrainedModel:
         """The pretrained model of the reference, with a head that has learnt nothing."""

@@ -21,12 +21,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from sparsity.errors import BadValue, ModelNotLoaded, Refused, UnknownName
+from sparsity.errors import BadValue, ModelNotLoaded, Refused, UnknownName, one_line
 from sparsity.execution import converted
 from sparsity.formats import AUTO, FORMATS
 from sparsity.measure.memory import file_bytes
 from sparsity.models.architecture import prunable_layers
-from sparsity.models.checkpoint import INDEX, SPARSE, WEIGHTS, one_line
+from sparsity.models.checkpoint import INDEX, SPARSE, WEIGHTS
 from sparsity.prune import PrunedModel
 from sparsity.rebuild import Rebuilt, rebuild
 from sparsity.sparse_storage import KEY, Recorded, fits, packed, sparse_layers, stored, unpacked

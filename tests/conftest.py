@@ -6,6 +6,7 @@ They may run side by side (`-n`): what they start in their turn must not take it
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -15,3 +16,11 @@ import torch
 def _one_thread() -> None:
     torch.set_num_threads(1)
     os.environ.pop("PYTEST_XDIST_WORKER", None)
+
+
+@pytest.fixture
+def threads_restored() -> Iterator[None]:
+    """For what sets how many threads torch computes with, as a bench and the commands do."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)

@@ -25,6 +25,8 @@ from sparsity.tasks import metrics, quality
 from tests.fake_benchmark import FakeBenchmark
 from tests.models import tiny
 
+pytestmark = pytest.mark.usefixtures("threads_restored")
+
 L1, RANDOM = Recipe("l1", 0.5), Recipe("random", 0.5, seed=1)
 IMPOSSIBLE = Recipe("l1", 0.9999999)
 """Leaves whole layers without a weight."""
@@ -38,14 +40,6 @@ CALIBRATED = (
 )
 """What looks at inputs, gradients or blocks; the last for its scope alone."""
 BY_RECIPE = pytest.mark.parametrize("recipe", CALIBRATED, ids=lambda r: f"{r.method} {r.pattern} {r.scope}")
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """A bench sets how many threads torch computes with."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

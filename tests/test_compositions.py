@@ -7,7 +7,6 @@ import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,20 +33,14 @@ from sparsity.training_state import START, Reached
 from tests.fake_benchmark import FakeBenchmark
 from tests.models.tiny import refusal
 
+pytestmark = pytest.mark.usefixtures("threads_restored")
+
 ROOT = Path(__file__).parents[1]
 BRIEFLY = recovery.parse("finetune:2")
 GROUPS, SINGLE = Recipe("l2", 0.5, "neurons+heads"), Recipe("l1", 0.8)
 STEPS = (Step("compact", GROUPS, BRIEFLY), Step("packed", SINGLE, BRIEFLY), Step("bf16"))
 OF = ("gpt2", "classification")
 BY_MODEL = pytest.mark.parametrize("name", embedded.NAMES)
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """A bench sets how many threads torch computes with."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def new(**texts: str) -> Compositions:

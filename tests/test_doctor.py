@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-import torch
 
 from sparsity import doctor
 from sparsity.doctor import Findings
 from sparsity.measure import duet
 
+pytestmark = pytest.mark.usefixtures("threads_restored")
+
 QUIET = Findings([0.006, 0.012, 0.009], threads=2, cores=2, load=0.1, stolen=0.0, governor="performance")
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """A bench sets how many threads torch computes with."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def test_a_quiet_machine_is_told_so_and_nothing_else() -> None:

@@ -6,7 +6,6 @@ import csv
 import os
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,13 +21,7 @@ from sparsity.training_state import Reached
 from tests.models import tiny
 from tests.test_classifier import documents
 
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """The command sets how many threads torch computes with."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("threads_restored")
 
 
 @pytest.fixture

@@ -5,13 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
-import torch
 
 from sparsity import classifier, prune
 from sparsity.bench import CONTROL, NEW_HEAD, Bench, Subject
@@ -26,16 +24,10 @@ from sparsity.tasks.batching import Batch
 from tests.models import tiny
 from tests.models.tiny import refusal
 
+pytestmark = pytest.mark.usefixtures("threads_restored")
+
 DOCUMENTS = [(each.text, each.label) for each in reviews.generate(160, seed=77)]
 L1 = prune.Recipe("l1", 0.5)
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """A bench sets how many threads torch computes with."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -37,6 +37,8 @@ from tests.fake_benchmark import FakeBenchmark
 from tests.models import tiny
 from tests.models.tiny import refusal
 
+pytestmark = pytest.mark.usefixtures("threads_restored")
+
 ROOT = Path(__file__).parents[1]
 L1, RANDOM = Recipe("l1", 0.5), Recipe("random", 0.5)
 PATTERNS = (
@@ -49,14 +51,6 @@ PATTERNS = (
 BY_PATTERN = pytest.mark.parametrize("recipe", PATTERNS, ids=lambda recipe: recipe.pattern)
 BY_MODEL = pytest.mark.parametrize("name", embedded.NAMES)
 parsed = recovery.parse
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """A bench sets how many threads torch computes with."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def new(**texts: str) -> Recoveries:

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from sparsity.download.snapshot import Kind, NotHad, from_hub, one_line, snapshot
+from sparsity.download.snapshot import Kind, NotHad, from_hub, snapshot
+from sparsity.errors import one_line
 
 ABOUT = ("README.md", ".huggingface.yaml", "dataset_infos.json")
 """Files that say which configurations and splits there are."""

@@ -18,7 +18,6 @@ import contextlib
 import difflib
 import shutil
 import tempfile
-import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from sparsity.data import from_hub
 from sparsity.data.known import KNOWN, REFUSED, Known
 from sparsity.download.snapshot import Kind, NotHad
-from sparsity.errors import BadValue
+from sparsity.errors import BadValue, one_line, shown
 
 if TYPE_CHECKING:
     import datasets
@@ -163,7 +162,7 @@ def _from_hub(source: Source) -> Any:
             why = f"is no file or folder, and {why}"
         nearest = difflib.get_close_matches(source.name, KNOWN, n=1, cutoff=0.75)
         hint = f"; did you mean {nearest[0]!r}?" if nearest and nearest[0] != source.name else ""
-        raise BadValue(f"data {_shown(source.reference)} {why}{hint}; by name: {_by_name()}") from None
+        raise BadValue(f"data {shown(source.reference)} {why}{hint}; by name: {_by_name()}") from None
     return _prepared(source, found)
 
 
@@ -207,16 +206,5 @@ def _why(error: BaseException) -> str:
     return one_line(error)
 
 
-def one_line(error: BaseException) -> str:
-    """What an error of another library says, as one short line."""
-    text = "".join(c if c.isprintable() else " " for c in str(error))
-    return textwrap.shorten(text, 200, placeholder=" …") or type(error).__name__
-
-
 def _by_name() -> str:
     return ", ".join(KNOWN)
-
-
-def _shown(reference: str) -> str:
-    """A path may be long; what no path is, is cut."""
-    return reference if len(reference) <= 200 else f"{reference[:100]}… ({len(reference)} characters)"

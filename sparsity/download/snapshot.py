@@ -8,13 +8,13 @@ asked for, a hub that fails is no failure.
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sparsity.download import patience, verify
+from sparsity.errors import one_line
 
 T = TypeVar("T")
 SILENT = ("ConnectError", "ConnectTimeout", "ReadTimeout", "ProxyError", "OfflineModeIsEnabled")
@@ -158,9 +158,3 @@ def _why(error: BaseException) -> str:
     if isinstance(cause, ValueError | TypeError | KeyError | AttributeError | AssertionError):
         return f"{constants.ENDPOINT} does not answer as a hub does ({one_line(cause)})"
     return one_line(cause)
-
-
-def one_line(error: BaseException) -> str:
-    """What an error of another library says, as one short line."""
-    text = "".join(c if c.isprintable() else " " for c in str(error))
-    return textwrap.shorten(text, 200, placeholder=" …") or type(error).__name__

@@ -63,6 +63,4 @@ def _digest(path: Path, of_git: bool) -> str:
     begin = b"blob %d\0" % path.stat().st_size
     digest = hashlib.sha1(begin, usedforsecurity=False) if of_git else hashlib.sha256()
     with path.open("rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, lambda: digest).hexdigest()

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from sparsity.errors import BadValue
+
 Answer = TypeVar("Answer")
 
 REASONS = {
@@ -21,6 +23,14 @@ REASONS = {
     0x80: "power brake",
 }
 """NVML's bits of reasons to throttle; those of an idle or a deliberately set clock left out."""
+
+
+def check(device: str) -> None:
+    """Raises `BadValue` for a CUDA device, such as "cuda" or "cuda:1", that torch does not find."""
+    import torch
+
+    if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= torch.cuda.device_count():
+        raise BadValue(f"device {device}: torch finds {torch.cuda.device_count()} CUDA devices here")
 
 
 @dataclass

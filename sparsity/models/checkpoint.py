@@ -13,12 +13,11 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import textwrap
 from collections.abc import Iterable
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
-from sparsity.errors import ModelNotLoaded, ModelNotUnderstood, Refused
+from sparsity.errors import ModelNotLoaded, ModelNotUnderstood, Refused, one_line
 from sparsity.models import pickled
 from sparsity.models.architecture import architecture_of
 from sparsity.models.families import Architecture
@@ -209,9 +208,3 @@ def read_json(reference: str, file: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ModelNotLoaded(f"{reference}: {file.name} holds no JSON object")
     return data
-
-
-def one_line(error: BaseException) -> str:
-    """What an error of another library says, as one short line."""
-    text = "".join(c if c.isprintable() else " " for c in str(error))  # some colour what they say
-    return textwrap.shorten(text, 200, placeholder=" …") or type(error).__name__

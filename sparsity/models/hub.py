@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsity.download.snapshot import Kind, NotHad, snapshot
-from sparsity.errors import ModelNotLoaded, Refused
+from sparsity.errors import ModelNotLoaded, Refused, one_line, shown
 from sparsity.models import checkpoint, embedded
 from sparsity.models.architecture import architecture_of
-from sparsity.models.checkpoint import family_of, one_line
+from sparsity.models.checkpoint import family_of
 
 if TYPE_CHECKING:
     import torch
@@ -69,6 +69,11 @@ class Loaded:
     """"embedded", "random" or "checkpoint"."""
     folder: Path | None
     """Where its tokenizer is; None for random weights."""
+
+    @property
+    def objective(self) -> str:
+        """How its family's language model is trained: "causal", "masked" or "infilling"."""
+        return architecture_of(self.model.config.model_type).objective
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The checkpoint's tokenizer."""
@@ -175,7 +180,7 @@ def _folder(reference: str, files: tuple[str, ...] = WANTED) -> Path:
     if there or name.startswith((".", "/", "~")):
         if not is_folder:
             what = "is a file; give the folder that it is in" if there else "no such folder"
-            raise ModelNotLoaded(f"{_shown(reference)}: {what}")
+            raise ModelNotLoaded(f"{shown(reference)}: {what}")
         if not os.access(path, os.R_OK | os.X_OK):
             raise ModelNotLoaded(f"{reference}: the folder may not be read; mend its permissions")
         where = "there"
@@ -200,9 +205,4 @@ def _from_hub(reference: str, name: str, files: tuple[str, ...]) -> Path:
             why += f"; no network needed: {KNOWN}"
     nearest = difflib.get_close_matches(reference, BY_NAME, n=1, cutoff=0.75)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    raise ModelNotLoaded(f"{_shown(reference)} {why}{hint}")
-
-
-def _shown(reference: str) -> str:
-    """A path may be long; what no path is, is cut."""
-    return reference if len(reference) <= 200 else f"{reference[:100]}… ({len(reference)} characters)"
+    raise ModelNotLoaded(f"{shown(reference)} {why}{hint}")

@@ -11,8 +11,7 @@ import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sparsity.errors import Refused
-from sparsity.models.checkpoint import one_line
+from sparsity.errors import Refused, one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -20,9 +20,7 @@ from typing import TYPE_CHECKING
 from sparsity import record
 from sparsity.errors import Refused
 from sparsity.tasks import batching, encoding, language_modeling, metrics, reviews, text_classification
-from sparsity.tasks.encoding import FRAMING as FRAMING  # how a task's documents are read, for whoever trains on such
-from sparsity.tasks.encoding import padding as padding
-from sparsity.tasks.encoding import token_limit as token_limit
+from sparsity.tasks.encoding import padding as padding  # part of what is said of a task
 
 if TYPE_CHECKING:
     import numpy as np

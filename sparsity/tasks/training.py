@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sparsity.data.documents import Text, whole
 from sparsity.errors import BadValue
-from sparsity.tasks import language_modeling, quality, text_classification
+from sparsity.tasks import encoding, language_modeling, text_classification
 from sparsity.tasks.batching import Batch, Example, collate
 from sparsity.tasks.reviews import ReviewGrammar
 
@@ -63,10 +63,10 @@ def of_model(
     Raises `Refused` where the model or its tokenizer lacks what the task needs.
     """
     special = language_modeling.special_tokens(tokenizer, model)
-    limit = quality.token_limit(model, tokenizer)
-    pad = quality.padding(task, model, special)
+    limit = encoding.token_limit(model, tokenizer)
+    pad = encoding.padding(task, model, special)
     if task == "lm":
-        encode = predicted(tokenizer, objective, special, min(limit - quality.FRAMING, MOST_TOKENS))
+        encode = predicted(tokenizer, objective, special, min(limit - encoding.FRAMING, MOST_TOKENS))
     else:
         encode = classified(tokenizer, limit)
     return batches(documents, encode, pad, batch_size, seed)

@@ -129,7 +129,7 @@ CASES = {
     "lists other JSON": Case(TREE, body(b'{"a": 1}'), None, NO_HUB),
     "lists no file": Case(TREE, body(b"[]"), None, "no config.json in the repository"),
     "lists a file outside of the folder": Case(TREE, listing("../config.json"), None, "no config.json in"),
-    "lists a file from the root": Case(TREE, listing("/tmp/config.json"), None, "no config.json in"),  # noqa: S108  # none is made
+    "lists a file from the root": Case(TREE, listing("/etc/config.json"), None, "no config.json in"),
     "lists for ever": Case(TREE, pages, None, "more than 100 requests"),
     "lists one page for ever": Case(TREE, same_page, None, "the same part of /api/models/owner/name/tree"),
     "gives a path for a hash": Case(HEAD, headers(ETag='"../../../../escaped"'), None, "the hub gives a path as ETag"),
