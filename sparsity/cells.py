@@ -62,10 +62,10 @@ class Recorder:
     training: Training | None = None
     weights: Weights | None = None
 
-    def finished(self, outcome: str, reason: str | None) -> Record:
+    def finished(self, outcome: str, reason: str | None, node: str | None = None) -> Record:
         """The record, stamped."""
         sections = (self.pruned, self.latency, self.memory, self.quality, self.recovered, self.training, self.weights)
-        return Record(self.cell, *sections, outcome=outcome, reason=reason)
+        return Record(self.cell, *sections, outcome=outcome, reason=reason, node=node)
 
 
 @dataclass

@@ -176,6 +176,8 @@ class Record(Ruled):
     outcome: Annotated[str, OneOf(OUTCOMES)] | None = None
     reason: str | None = None
     """Why the outcome is not "passed"."""
+    node: str | None = None
+    """A key of `RunPart.nodes`: the machine that all of it was measured on; absent where a run had one machine."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -214,6 +216,18 @@ class NotMeasured:
 
 
 @dataclass(frozen=True)
+class Node(Ruled):
+    """One machine of a run that had several; times are compared on one node, or on nodes of one fingerprint."""
+
+    fingerprint: dict[str, Scalar]
+    """Machine and software, as that of a run."""
+    noise_floor: Amount | None = None
+    """The largest of the controls that were measured on it."""
+    roofline: Roofline | None = None
+    """What it does at best."""
+
+
+@dataclass(frozen=True)
 class RunPart(Ruled):
     """What is true of a whole run; stands at the top of the file."""
 
@@ -235,6 +249,8 @@ class RunPart(Ruled):
     """What to know of the data, such as rows that were left out."""
     resumed: Count | None = None
     """How often the run was gone on with after it had ended early."""
+    nodes: dict[str, Node] | None = None
+    """By name, every machine that measured a cell; absent where a run had the one that `fingerprint` tells of."""
 
 
 def to_json(record: Record | RunPart) -> dict[str, Any]:

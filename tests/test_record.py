@@ -20,6 +20,7 @@ from sparsity.record import (
     LayerWeights,
     Memory,
     Model,
+    Node,
     NotMeasured,
     Products,
     Pruned,
@@ -54,6 +55,7 @@ FULL = Record(
     Weights([-1.0, 0.0, 1.0], [LayerWeights("block.0", True, 3, 0.1, 0.5, -0.9, 0.8, [1, 2])]),
     "failed",
     "why",
+    "one",
 )  # fmt: skip
 """A value in every section."""
 RUN = RunPart(
@@ -64,6 +66,7 @@ RUN = RunPart(
     roofline=Roofline({"float32": 1e11}, [Read(1024, 2e11), Read(4096, 1e10)]),
     notes=["3 rows without a label were left out"],
     resumed=2,
+    nodes={"one": Node({"cpu": "Brand 9"}, 0.02, Roofline({"float32": 1e11}, [Read(1024, 2e11)]))},
 )
 
 
