@@ -13,7 +13,7 @@ from sparsity import prune
 from sparsity.bench import CONTROL, Bench, Subject
 from sparsity.tasks import trends
 
-PLUGINS = ("memory", "workers", "plugin", "baseline", "guard")
+PLUGINS = ("memory", "workers", "plugin", "baseline", "guard", "ray")
 pytest_plugins = [*(f"sparsity.pytest_{name}" for name in PLUGINS), "pytester"]
 
 

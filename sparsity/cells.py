@@ -22,6 +22,7 @@ from sparsity.record import (
     Latency,
     Memory,
     Model,
+    Node,
     NotMeasured,
     Pruned,
     Quality,
@@ -95,6 +96,10 @@ class RunState:
     """What was left out or cut of the user's documents, once each."""
     sittings: int = 0
     """How often the run was gone on with."""
+    node: str | None = None
+    """What this machine is called, where it is one of several that measure for a run."""
+    nodes: dict[str, Node] = field(default_factory=dict)
+    """The machines that measured for this run, where they are others than this one."""
     progress: Progress | None = None
     """None while nothing of ours runs."""
     unspanned: SparsityError | None = None
@@ -108,13 +113,26 @@ class RunState:
         return self.progress.left if self.progress else 0
 
     @functools.cached_property
+    def own_fingerprint(self) -> dict[str, Scalar]:
+        """This machine, its software, and the settings that what is measured depends on."""
+        options = self.options
+        return machine.fingerprint(options.device, options.dtype, self.bench.threads()) | self.settings()
+
+    @property
     def fingerprint(self) -> dict[str, Scalar]:
-        """Machine, software, and the settings that what is measured depends on."""
-        settings = self.options
-        found = machine.fingerprint(settings.device, settings.dtype, self.bench.threads())
-        found |= {"calibration documents": settings.calibration, "multiple": settings.multiple, "head": settings.head}
-        found |= {"compile": settings.compile, "learning rate": settings.learning_rate or "by model"}
-        found |= {"training batch": settings.training_batch, "accumulate": settings.accumulate}
+        """The same of the run: where several machines measure, what they have in common."""
+        if not self.nodes:
+            return self.settings() if self.options.ray else self.own_fingerprint
+        first, *others = (node.fingerprint for node in self.nodes.values())
+        return {name: value for name, value in first.items() if all(o.get(name) == value for o in others)}
+
+    def settings(self) -> dict[str, Scalar]:
+        """What was chosen for the run, and what is measured depends on."""
+        options = self.options
+        found: dict[str, Scalar] = {"calibration documents": options.calibration, "multiple": options.multiple}
+        found |= {"head": options.head, "compile": options.compile}
+        found |= {"learning rate": options.learning_rate or "by model"}
+        found |= {"training batch": options.training_batch, "accumulate": options.accumulate}
         return found | self.bench.data_fingerprint()
 
     def learnt(self) -> dict[str, Any]:
@@ -123,6 +141,8 @@ class RunState:
         noise = {" ".join(where): floors[-1] for where, floors in bench.noise.items() if floors}
         roofline, notes = bench.limits.roofline, bench.data_notes()
         found = {"models": bench.models, "noise": noise, "roofline": roofline, "notes": notes}
+        if self.node is not None:
+            found["node"] = {"name": self.node, "fingerprint": self.own_fingerprint}
         return {name: plain(value, name) for name, value in found.items() if value}
 
     def absorb(self, entry: Entry) -> None:
@@ -135,10 +155,21 @@ class RunState:
         self.not_measured += [section(NotMeasured, each, entry.test) for each in entry.not_measured]
         models = entry.run.get("models", {})
         self.models |= {name: section(Model, each, entry.test) for name, each in models.items()}
-        self.noise |= entry.run.get("noise", {})
         self.notes += [note for note in entry.run.get("notes", []) if note not in self.notes]
+        noise, roofline = entry.run.get("noise", {}), None
         if "roofline" in entry.run:
-            self.roofline = section(Roofline, entry.run["roofline"], entry.test)
+            self.roofline = roofline = section(Roofline, entry.run["roofline"], entry.test)
+        if "node" in entry.run:
+            name = str(entry.run["node"]["name"])
+            noise = {f"{name} {where}": floor for where, floor in noise.items()}
+            self._absorb_node(name, Node(entry.run["node"]["fingerprint"], max(noise.values(), default=None), roofline))
+        self.noise |= noise
+
+    def _absorb_node(self, name: str, node: Node) -> None:
+        """What is known of a machine; a worker that has not timed yet knows less than one before it."""
+        known = self.nodes.get(name, node)
+        floors = [floor for floor in (known.noise_floor, node.noise_floor) if floor is not None]
+        self.nodes[name] = Node(node.fingerprint, max(floors, default=None), node.roofline or known.roofline)
 
     def part(self) -> RunPart:
         """What is true of the whole run, as far as it has come."""
@@ -151,9 +182,10 @@ class RunState:
             floor,
             None if floor is None else floor > ratio.NOISY,
             self.not_run or None,
-            self.roofline,
+            self.roofline if len(self.nodes) < 2 else None,  # of one machine
             self.notes or None,
             self.sittings or None,
+            self.nodes or None,
         )
 
 

@@ -43,7 +43,7 @@ class Entry:
     not_measured: tuple[dict[str, Any], ...] = ()
     """`record.NotMeasured` as JSON, where it left no number."""
     run: dict[str, Any] = field(default_factory=dict)
-    """What the run had learnt by then: models, noise, limits of the machine."""
+    """What the run had learnt by then: models, noise, limits of the machine, which machine it was."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; absent what is empty."""
@@ -210,9 +210,11 @@ def entry_from_json(data: Any) -> Entry:
     benchmark, run = data.get("benchmark"), data.get("run", {})
     if benchmark is not None and not _has(benchmark, {"fullname": str, "extra_info": dict, "stats": dict}):
         raise ValueError("pytest-benchmark did not write its part")
-    parts = {"models": dict, "noise": dict, "roofline": dict, "notes": list}
+    parts = {"models": dict, "noise": dict, "roofline": dict, "notes": list, "node": dict}
     if not run.keys() <= parts.keys() or not _has(run, {name: parts[name] for name in run}):
         raise ValueError("what the run had learnt is of another type")
+    if "node" in run and not _has(run["node"], {"name": str, "fingerprint": dict}):
+        raise ValueError("a node has no name, or no fingerprint")
     if not all(type(floor) in (int, float) for floor in run.get("noise", {}).values()):
         raise ValueError("noise is no number")
     return Entry(**{**data, "not_measured": tuple(data.get("not_measured", ()))})

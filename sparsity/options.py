@@ -24,6 +24,8 @@ LEAST_DOCUMENTS = 20
 """With fewer, a standard error of accuracy is itself a guess."""
 MOST_TEXTS = 2
 """Of a pair."""
+LOCAL = "local"
+"""Of --ray: a cluster of this machine alone, started for the run."""
 HEADS = ("full", "none")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 SWITCH = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
@@ -107,6 +109,7 @@ SETTINGS = {
     "time-per-cell": "seconds for each latency; the profile's unless given",
     "budget": "seconds after which no cell is begun any more; what is left is skipped",
     "cell-timeout": "seconds after which a cell is given up; it fails with that reason, and the run goes on",
+    "ray": "run the cells on the nodes of a Ray cluster; with =ADDRESS on that one, else on one that is started here",
     "resume": "go on with an interrupted run: what the journal beside --benchmark-json holds is not measured again",
 }
 """The options that are no axis, each with its help."""
@@ -147,6 +150,8 @@ class Options:
     """Seconds after which no cell is begun."""
     cell_timeout: float | None = None
     """Seconds after which a cell is given up."""
+    ray: str | None = None
+    """The address of a Ray cluster that runs the cells, `LOCAL` for one of this machine; None: this process does."""
     resume: bool = False
     """Whether to go on with an interrupted run."""
     data: str | None = None
@@ -190,6 +195,7 @@ def parse(texts: Mapping[str, str]) -> Options:
         time_per_cell=_seconds("time-per-cell", texts.get("time-per-cell")),
         budget=_seconds("budget", texts.get("budget")),
         cell_timeout=_seconds("cell-timeout", texts.get("cell-timeout")),
+        ray=texts.get("ray") or None,
         resume=_switch("resume", texts.get("resume") or "no"),
         data=data,
         training_data=_of_data("training-data", texts, data),

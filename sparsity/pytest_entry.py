@@ -28,10 +28,15 @@ def hand_on(report: pytest.TestReport, item: pytest.Item, unfinished: Unfinished
         tuple(plain(each, item.nodeid) for each in unfinished.not_measured),
         state.learnt(),
     )
-    setattr(report, HANDED, entry.to_json())
-    setattr(report, POSTPONED, unfinished.postponed)
     known = axes_of(item)
-    setattr(report, SHOWN, str(Cell(**known)) if known else item.name)
+    carry(report, entry, str(Cell(**known)) if known else item.name, unfinished.postponed)
+
+
+def carry(report: pytest.TestReport, entry: Entry, shown: str, postponed: bool = False) -> None:
+    """Gives a report an entry, and what the test is called while the run goes on."""
+    setattr(report, HANDED, entry.to_json())
+    setattr(report, POSTPONED, postponed)
+    setattr(report, SHOWN, shown)
 
 
 def _timed(config: pytest.Config, recorder: Recorder) -> dict[str, Any] | None:

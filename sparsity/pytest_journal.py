@@ -158,8 +158,8 @@ class Keeper:
     # -- while tests run --------------------------------------------------------------------------
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """A test begins, here or in another process."""
-        if self._journal is not None:
+        """A test begins, here or in another process; one that a cluster's node runs cannot end this process."""
+        if self._journal is not None and not pytest_workers.sends(self.config):
             with self._stopping():
                 self._journal.begin(nodeid)
 

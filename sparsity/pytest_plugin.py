@@ -70,6 +70,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("sparsity", "benchmarks of pruned transformers")
     for name, text in OPTIONS.items():
         kind: dict[str, Any] = {"action": "store_const", "const": "yes"} if name in SWITCHES else {}
+        kind |= {"nargs": "?", "const": options.LOCAL, "metavar": "ADDRESS"} if name == "ray" else {}
         group.addoption(f"--{name}", *ALIASES.get(name, ()), dest=_key(name), help=text, **kind)
         parser.addini(_key(name), text)
 
@@ -160,12 +161,15 @@ def _check(session: pytest.Session) -> None:
         return
     try:
         with uncaptured(session.config):
-            state.bench.check_device()
             state.bench.check_data()
             for reference in references:
                 hub.check(reference)
-            quality = any(axes.get("model") == references[0] and "task" in axes for axes in map(axes_of, session.items))
-            state.bench.check_model(references[0], quality)  # the one that is measured first, and is loaded now
+            if not pytest_workers.sends(session.config):
+                state.bench.check_device()
+            if not state.options.ray:
+                first = [axes for axes in map(axes_of, session.items) if axes.get("model") == references[0]]
+                quality = any("task" in axes for axes in first)
+                state.bench.check_model(references[0], quality)  # the one that is measured first, and is loaded now
     except SparsityError as error:
         raise pytest.UsageError(str(error)) from None
     state.progress = Progress(len(session.items))
@@ -201,16 +205,16 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Stamps the record of a finished cell, lists a cell that gave none, and hands on what a test left as it ends."""
     report = yield
-    recorder = item.stash.get(RECORDER, None)
+    recorder, state = item.stash.get(RECORDER, None), item.config.stash[STATE]
     unfinished = item.stash.setdefault(UNFINISHED, Unfinished())
     reason = reason_of(report)
     if report.when == "call" and recorder is not None and not report.skipped:
         try:
-            unfinished.record = to_json(recorder.finished(report.outcome, reason))
+            unfinished.record = to_json(recorder.finished(report.outcome, reason, state.node))
         except (TypeError, ValueError) as error:  # a number that is not finite, or no number, was not measured
             if report.passed:  # else the test's own reason says more
                 report.outcome, report.longrepr, reason = "failed", str(error), str(error)
-            unfinished.record = to_json(Record(recorder.cell, outcome="failed", reason=reason))
+            unfinished.record = to_json(Record(recorder.cell, outcome="failed", reason=reason, node=state.node))
         recorder.benchmark.extra_info[KEY] = unfinished.record
     axes = axes_of(item)
     if axes and not report.passed:

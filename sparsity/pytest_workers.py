@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 WORKER = "PYTEST_XDIST_WORKER"
 """How pytest-xdist tells a process that it is one of several; without it, whoever measures time may."""
+RAY = "ray"
+"""The name of a worker whose engine has given it its device; those of pytest-xdist are numbered."""
 DONE, REFUSED = "sparsity_done", "sparsity_refused"
 CURVE = re.compile(rf"(.*?\[.*?-(?:{'|'.join(METHODS)}))(?=[-\]])")
 """The beginning of a test's id that it shares with the other points of its curve."""
@@ -42,6 +44,11 @@ def is_worker(config: pytest.Config) -> bool:
 def distributes(config: pytest.Config) -> bool:
     """Whether this process hands tests to workers, and runs none."""
     return not is_worker(config) and getattr(config.option, "dist", "no") != "no"
+
+
+def sends(config: pytest.Config) -> bool:
+    """Whether this process sends its tests to the nodes of a cluster."""
+    return config.pluginmanager.has_plugin("sparsity-ray")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -97,7 +104,7 @@ def _alone() -> Iterator[None]:
 
 def own_device(config: pytest.Config, device: str) -> str:
     """The CUDA device of this worker: `cuda` is the next of those that there are."""
-    if device != "cuda" or not is_worker(config):
+    if device != "cuda" or not is_worker(config) or config.workerinput["workerid"] == RAY:  # type: ignore[attr-defined]  # xdist's own
         return device
     import torch
 
