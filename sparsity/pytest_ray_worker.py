@@ -16,6 +16,7 @@ import queue
 import sys
 import threading
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -91,11 +92,12 @@ class Worker:
             state.options = dataclasses.replace(state.options, budget=state.progress.seconds + seconds)
 
     def _run(self, session: pytest.Session, items: list[pytest.Item]) -> None:
-        for position, item in enumerate(items):
+        between = Between.from_parent(session, name="between groups")
+        for item, following in pairwise([*items, between]):
             if session.shouldstop or session.shouldfail:
                 return
             self.tell(begun=item.nodeid)
-            self.config.hook.pytest_runtest_protocol(item=item, nextitem=_after(items, position, session.items))
+            self.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
 
     def _forget(self) -> None:
         """Gives memory back: the next group of this process may be long in coming, and others need it."""
@@ -119,14 +121,16 @@ class Worker:
         self.tell(hung=item.nodeid, reason=reason)
 
 
-def _after(items: list[pytest.Item], position: int, known: list[pytest.Item]) -> pytest.Item | None:
-    """What pytest is told comes next, by which it knows what to tear down.
+class Between(pytest.Item):
+    """What pytest is told comes after the last test of a group, when nobody knows yet what does.
 
-    After the last of a group any other test: what lasts a whole session (trained models) serves the next group too.
+    It belongs to the session alone, so all is torn down but what lasts a session (trained models), which the next
+    group may need.
     """
-    if position + 1 < len(items):
-        return items[position + 1]
-    return next((other for other in known if other is not items[position]), None)
+
+    def runtest(self) -> None:
+        """It is never run."""
+        raise NotImplementedError
 
 
 def digest(tests: Iterable[str]) -> str:

@@ -111,7 +111,8 @@ class Child:
         self.log.seek(max(0, self.log.tell() - 4096))
         lines = self.log.read().decode(errors="replace").strip().splitlines()
         self.log.close()
-        return lines[-1].strip()[:LONGEST] if lines else ""
+        errors = [line for line in lines if "error" in line.lower()]
+        return (errors or lines or [""])[-1].strip()[:LONGEST]
 
 
 def _told(code: int | None, words: str) -> str:
@@ -186,7 +187,7 @@ def _started(order: Order) -> Child:
     log = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the process is
     try:
         process = subprocess.Popen(  # noqa: S603  # the command line of the run itself
-            [sys.executable, "-m", "pytest", *order.arguments, "-p", "sparsity.pytest_ray_worker", "-p", "no:terminal"],
+            [sys.executable, "-m", "pytest", *order.arguments, "-p", "sparsity.pytest_ray_worker"],
             cwd=order.folder,
             env={**os.environ, **order.environment, SETTINGS: settings},
             stdin=subprocess.DEVNULL,
