@@ -22,6 +22,7 @@ from sparsity.cells import STATE, RunState, axes_of
 from sparsity.errors import SparsityError
 from sparsity.journal import Entry
 from sparsity.pytest_baseline import BASELINE
+from sparsity.pytest_guard import GRACE
 from sparsity.record import Cell, NotMeasured
 from sparsity.strict_json import plain
 
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
 CELL_TIMEOUT = 3600.0
 """Seconds of a cell, unless given."""
-GRACE = 90.0
-"""Seconds after which a cell whose own time-out has passed, native code and all, is taken for lost."""
+MARGIN = 30.0
+"""Seconds after which a cell that its own process should have given up is taken for lost with that process."""
 ENVIRONMENT = ("HF_", "TRANSFORMERS_", "PYTEST_", "OMP_", "MKL_", "TOKENIZERS_", "CUBLAS_")
 """Beginnings of the variables that nodes get from here."""
 SECRET = ("TOKEN", "KEY")
@@ -119,7 +120,7 @@ class Sweep:
             environment=_environment(),
             settings={"turns": f"of-{os.getuid() if hasattr(os, 'getuid') else 'all'}"},
             tests=(),
-            silence=2 * timeout + GRACE,
+            silence=timeout + max(timeout, GRACE) + MARGIN,
             forget=on_gpu,
         )
         return Engine(

@@ -18,6 +18,10 @@ machine.fingerprint = lambda device, dtype, threads: {"torch": "none was needed"
 Bench.check_device = lambda bench: None
 """
 """A machine that can be known without torch, since these suites are run many times."""
+ON_NODES = CONFTEST.replace(
+    '"sparsity.pytest_plugin"]', '"sparsity.pytest_plugin", "sparsity.pytest_guard", "sparsity.pytest_ray"]'
+)
+"""The same with what `--ray` needs."""
 SUITE = """
 import time
 from pathlib import Path

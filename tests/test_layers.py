@@ -26,6 +26,7 @@ LEVELS: dict[str, int] = {
     "classifier": 4, "own_documents": 5, "fine_tune": 8,
     "failures": 0, "time_limit": 0, "pytest_guard": 10,
     "journal": 1, "pytest_workers": 8, "pytest_entry": 8, "pytest_journal": 9,
+    "cluster": 1, "pytest_ray_worker": 9, "pytest_ray": 11,
     "pytest_plugin": 10, "pytest_baseline": 10, "doctor": 10, "capabilities": 10,
 }  # fmt: skip
 """A file imports from lower levels, or from its own folder; errors are for everyone."""
@@ -59,10 +60,14 @@ OF_THE_SUITE_ITSELF = {
     "mutations": {"alternate", "mutated_files", "mutated_sources"},
     "unchanged": {"alternate"},
     "kills": {"alternate"},
+    "faults": {"alternate", "equality", "kills"},
 }
 """Scripts beside the benchmarks, which measure the suite and no model; what else they import of their own."""
 WITH_PYTEST = {
-    *(f"pytest_{name}" for name in ("memory", "guard", "plugin", "entry", "journal", "workers", "baseline")),
+    *(
+        f"pytest_{name}"
+        for name in ("memory", "guard", "plugin", "entry", "journal", "workers", "baseline", "ray", "ray_worker")
+    ),
     "cells",
 }
 
