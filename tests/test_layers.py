@@ -60,6 +60,7 @@ OF_THE_SUITE_ITSELF = {
     "mutations": {"alternate", "mutated_files", "mutated_sources"},
     "unchanged": {"alternate"},
     "kills": {"alternate"},
+    "overhead": {"alternate", "equality", "kills"},
     "faults": {"alternate", "equality", "kills"},
 }
 """Scripts beside the benchmarks, which measure the suite and no model; what else they import of their own."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("torch", "transformers", "datasets", "evaluate", "matplotlib", "llvmlite")
+HEAVY = ("torch", "transformers", "datasets", "evaluate", "matplotlib", "llvmlite", "ray")
 KERNEL = ROOT / "sparsity" / "kernel"
 """Written in llvmlite's terms and torch's; whoever needs it imports it inside functions."""
 MODULES = [

@@ -14,6 +14,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 import warnings
@@ -30,6 +31,8 @@ WAIT = 60.0
 """Seconds for which a cluster may have no node with what is needed: one may be on its way back."""
 EVERY = 1.0
 """Seconds between two looks at the nodes."""
+CONNECT = 10.0
+"""Seconds in which a cluster must answer."""
 AHEAD = 2
 """Groups that wait in Ray for each that could run, so that no worker waits for us."""
 QUIET = {
@@ -255,12 +258,23 @@ def serve(order: child.Order) -> Iterator[child.Event]:
         yield {**event, "node": name}
 
 
+def _answers(address: str) -> None:
+    """Raises `OSError` where nothing answers at HOST:PORT: Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if address.startswith("ray://"):
+        raise ValueError("a client's address; start the run on a node of the cluster, by ray job submit from elsewhere")
+    if colon and port.isdecimal():
+        with socket.create_connection((host, int(port)), CONNECT):
+            pass
+
+
 def reached(address: str) -> Any:
     """Ray, connected. Raises `Refused` where it is not installed, `BadValue` for a cluster that cannot be reached."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     handler = signal.getsignal(signal.SIGTERM)
     try:
+        _answers(address)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Ray's own dependencies
             import ray

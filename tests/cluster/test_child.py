@@ -57,7 +57,8 @@ def test_groups_go_to_one_process_one_after_the_other(tmp_path: Path) -> None:
 )
 def test_how_it_ended_is_told_and_another_takes_its_place(tmp_path: Path, last_act: str, told: str) -> None:
     suite(tmp_path, ON_NODES)
-    dying = f'    import os\n    if place == "bert-l1" and not Path("dead").exists():\n        Path("dead").touch()\n        {last_act}\n'
+    once = 'if place == "bert-l1" and not Path("dead").exists():'
+    dying = f'    import os\n    {once}\n        Path("dead").touch()\n        {last_act}\n'
     cells = tmp_path / "test_cells.py"
     cells.write_text(cells.read_text().replace("    benchmark.pedantic", dying + "    benchmark.pedantic"))
     found = answers(tmp_path, "bert-none", "bert-l1", "bert-last")
