@@ -84,6 +84,7 @@ def _questions(
         "classification": tuple(replace(grid, tasks=("classification",)) for grid in quality),
         "recovery": recovered,
         "composition": steps,
+        "harness": tuple(replace(grid, tasks=()) for grid in quality),
     }
 
 
@@ -235,7 +236,10 @@ def grids(options: Options, question: str) -> Grids:
     """The profile's grids for a question, with the axes that the command line sets."""
     if options.profile not in PROFILES:
         raise UnknownName("profile", options.profile, PROFILES)
-    return tuple(dict.fromkeys(_set(grid, options) for grid in PROFILES[options.profile][question]))
+    found = [_set(grid, options) for grid in PROFILES[options.profile][question]]
+    if question == "harness":  # whose tasks are the run's alone
+        found = [replace(grid, tasks=tuple(f"harness:{name}" for name in options.harness)) for grid in found]
+    return tuple(dict.fromkeys(found))
 
 
 def _set(grid: Grid, options: Options) -> Grid:

@@ -19,6 +19,7 @@ from sparsity.journal import Entry
 from sparsity.measure import machine, ratio
 from sparsity.record import (
     Cell,
+    Harness,
     Latency,
     Memory,
     Model,
@@ -61,11 +62,12 @@ class Recorder:
     recovered: Recovered | None = None
     training: Training | None = None
     weights: Weights | None = None
+    harness: Harness | None = None
 
     def finished(self, outcome: str, reason: str | None, node: str | None = None) -> Record:
         """The record, stamped."""
-        sections = (self.pruned, self.latency, self.memory, self.quality, self.recovered, self.training, self.weights)
-        return Record(self.cell, *sections, outcome=outcome, reason=reason, node=node)
+        measured = (self.pruned, self.latency, self.memory, self.quality, self.recovered, self.training, self.weights)
+        return Record(self.cell, *measured, self.harness, outcome=outcome, reason=reason, node=node)
 
 
 @dataclass
@@ -115,7 +117,7 @@ class RunState:
         found |= {"calibration documents": settings.calibration, "multiple": settings.multiple, "head": settings.head}
         found |= {"compile": settings.compile, "learning rate": settings.learning_rate or "by model"}
         found |= {"training batch": settings.training_batch, "accumulate": settings.accumulate}
-        return found | self.bench.data_fingerprint()
+        return found | self.bench.data_fingerprint() | self.bench.harness_fingerprint()
 
     def learnt(self) -> dict[str, Any]:
         """What this process has learnt beyond its cells so far, as plain JSON."""

@@ -162,6 +162,7 @@ def _check(session: pytest.Session) -> None:
         with uncaptured(session.config):
             state.bench.check_device()
             state.bench.check_data()
+            _ = state.bench.harness_tasks  # raises what cannot be had of them
             for reference in references:
                 hub.check(reference)
             quality = any(axes.get("model") == references[0] and "task" in axes for axes in map(axes_of, session.items))

@@ -27,6 +27,7 @@ from typing import Annotated, Any, TypeVar
 from sparsity.errors import ResultNotReadable
 from sparsity.judging import METRICS as METRICS
 from sparsity.judging import QUALITY_VERDICTS as QUALITY_VERDICTS
+from sparsity.judging import Harness as Harness
 from sparsity.judging import Quality as Quality
 from sparsity.judging import Recovered as Recovered
 from sparsity.rules import Amount, Count, Hexadecimal, OneOf, Range, Ruled, Some
@@ -173,6 +174,7 @@ class Record(Ruled):
     recovered: Recovered | None = None
     training: Training | None = None
     weights: Weights | None = None
+    harness: Harness | None = None
     outcome: Annotated[str, OneOf(OUTCOMES)] | None = None
     reason: str | None = None
     """Why the outcome is not "passed"."""
