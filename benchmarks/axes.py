@@ -84,7 +84,6 @@ def _questions(
         "classification": tuple(replace(grid, tasks=("classification",)) for grid in quality),
         "recovery": recovered,
         "composition": steps,
-        "harness": tuple(replace(grid, tasks=()) for grid in quality),
     }
 
 
@@ -236,10 +235,11 @@ def grids(options: Options, question: str) -> Grids:
     """The profile's grids for a question, with the axes that the command line sets."""
     if options.profile not in PROFILES:
         raise UnknownName("profile", options.profile, PROFILES)
-    found = [_set(grid, options) for grid in PROFILES[options.profile][question]]
-    if question == "harness":  # whose tasks are the run's alone
-        found = [replace(grid, tasks=tuple(f"harness:{name}" for name in options.harness)) for grid in found]
-    return tuple(dict.fromkeys(found))
+    if question == "harness":  # asked of the tasks that the run names, over the grid of perplexity
+        tasks = tuple(f"harness:{name}" for name in options.harness)
+        found = (replace(_set(grid, options), tasks=tasks) for grid in PROFILES[options.profile]["perplexity"] if tasks)
+        return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(_set(grid, options) for grid in PROFILES[options.profile][question]))
 
 
 def _set(grid: Grid, options: Options) -> Grid:

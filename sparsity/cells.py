@@ -67,7 +67,7 @@ class Recorder:
     def finished(self, outcome: str, reason: str | None, node: str | None = None) -> Record:
         """The record, stamped."""
         measured = (self.pruned, self.latency, self.memory, self.quality, self.recovered, self.training, self.weights)
-        return Record(self.cell, *measured, self.harness, outcome=outcome, reason=reason, node=node)
+        return Record(self.cell, *measured, outcome=outcome, reason=reason, node=node, harness=self.harness)
 
 
 @dataclass

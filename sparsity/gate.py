@@ -246,9 +246,7 @@ def _of_harness(found: Harness) -> _Measure:
     rounding = HARNESS_ROUNDING * max(1.0, abs(found.value))
     margin = None if found.verdict is None else MARGINS["accuracy"]
     name = f"{found.metric} of lm-eval"
-    return _Measure(
-        name, not found.higher_is_better, rounding, margin, found.value, found.delta, found.delta_stderr
-    )
+    return _Measure(name, not found.higher_is_better, rounding, margin, found.value, found.delta, found.delta_stderr)
 
 
 def _loss(lower: bool, before: float, after: float) -> float:

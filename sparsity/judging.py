@@ -65,8 +65,10 @@ class Quality(Ruled):
 
 @dataclass(frozen=True)
 class Harness(Ruled):
-    """A metric of a task of lm-evaluation-harness. A section of its own: what it measures is comparable with nothing
-    but the same task, so it stands on no curve, in no frontier, and beside no accuracy of ours.
+    """A metric of a task of lm-evaluation-harness.
+
+    A section of its own: what it measures is comparable with nothing but the same task, so it stands in no frontier and
+    beside no accuracy of ours.
     """
 
     metric: str

@@ -207,7 +207,7 @@ def parse(texts: Mapping[str, str]) -> Options:
         fine_tune=_count("fine-tune", texts["fine-tune"]) if texts.get("fine-tune") else None,
         harness=_harness(texts),
         harness_tasks=texts.get("harness-tasks", "").strip() or None,
-        harness_limit=whole("harness-limit", texts["harness-limit"], 2) if texts.get("harness-limit") else None,
+        harness_limit=_harness_limit(texts.get("harness-limit")),
     )
 
 
@@ -247,6 +247,10 @@ def _harness(texts: Mapping[str, str]) -> tuple[str, ...]:
         if texts.get(other, "").strip() and not names:
             raise BadValue(f"{other} {texts[other]!r} without harness; name tasks by --harness")
     return names
+
+
+def _harness_limit(text: str | None) -> int | None:
+    return whole("harness-limit", text, LEAST_DOCUMENTS) if text else None
 
 
 def _switch(name: str, text: str) -> bool:

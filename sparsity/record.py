@@ -174,12 +174,12 @@ class Record(Ruled):
     recovered: Recovered | None = None
     training: Training | None = None
     weights: Weights | None = None
-    harness: Harness | None = None
     outcome: Annotated[str, OneOf(OUTCOMES)] | None = None
     reason: str | None = None
     """Why the outcome is not "passed"."""
     node: str | None = None
     """A key of `RunPart.nodes`: the machine that all of it was measured on; absent where a run had one machine."""
+    harness: Harness | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -18,7 +18,6 @@ from sparsity.tasks import encoding, language_modeling
 from sparsity.tasks.batching import IGNORED, Batch, Example, batches
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 BATCH_SIZE = 32
@@ -60,9 +59,10 @@ def likelihoods(model: PreTrainedModel, examples: Sequence[Example], pad: int) -
 
     most = encoding.batch_positions("lm", model)
     found: dict[int, Likelihood] = {}
-    with torch.inference_mode(), tqdm(
-        total=len(examples), desc="log-likelihoods", delay=DELAY, leave=False, file=sys.__stderr__
-    ) as progress:
+    with (
+        torch.inference_mode(),
+        tqdm(total=len(examples), desc="log-likelihoods", delay=DELAY, leave=False, file=sys.__stderr__) as progress,
+    ):
         for batch in batches(examples, pad, BATCH_SIZE, most=most):
             found |= zip(batch.documents, _batch(model, batch.to(model.device)), strict=True)
             progress.update(len(batch.documents))
@@ -127,13 +127,14 @@ def of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Any:
     special = language_modeling.special_tokens(tokenizer, model)
     first = special.end if special.start is None else special.start
     if first is None:
-        raise Refused("the tokenizer has no token that begins or ends a text, so a text's first token has no likelihood")
+        raise Refused("the tokenizer has no token that begins or ends a text, so a text's first is not predicted")
+    start: int = first
     limit, before = encoding.token_limit(model, tokenizer), frame(tokenizer)
 
     class InMemory(TemplateLM):  # type: ignore[misc]  # lm-eval ships no types
         cut = 0
         eot_token_id = special.end
-        prefix_token_id = first
+        prefix_token_id = start
         tokenizer_name = ""
 
         def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
@@ -155,7 +156,7 @@ def of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Any:
             owners: list[int] = []
             for index, request in enumerate(requests):
                 tokens = self.tok_encode(request.args[0])
-                rolling = utils.get_rolling_token_windows(tokens, first, limit, 1)
+                rolling = utils.get_rolling_token_windows(tokens, start, limit, 1)
                 for context, continuation in map(utils.make_disjoint_window, rolling):
                     windows.append(pair(context, continuation, limit))
                     owners.append(index)
@@ -167,6 +168,6 @@ def of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Any:
         def generate_until(self, requests: Any, disable_tqdm: bool = True) -> list[str]:
             del disable_tqdm
             pairs = [(self.tok_encode(context), settings) for context, settings in (r.args for r in requests)]
-            return [written(model, tokenizer, tokens or [first], settings, limit) for tokens, settings in pairs]
+            return [written(model, tokenizer, tokens or [start], settings, limit) for tokens, settings in pairs]
 
     return InMemory()

@@ -29,6 +29,8 @@ RESAMPLES = {"bleu": 100, "chrf": 100, "ter": 100}
 """As often as lm-eval draws; slow ones."""
 USUAL_RESAMPLES = 1000
 SEED = 0
+LEAST_DOCUMENTS = 20
+"""With fewer, two models that answer alike are no evidence that they are."""
 MARGIN = judging.MARGINS["accuracy"]
 
 
@@ -218,6 +220,6 @@ def _verdict(scores: Scores, dense: Scores, delta: float, stderr: float | None) 
         return None
     least = dense.chance if dense.chance is not None else 0.0
     known = dense.value - judging.CONFIDENCE * (_stderr(dense) or 0.0)
-    if scores.higher_is_better and known <= least:
+    if (scores.higher_is_better and known <= least) or len(scores.items) < LEAST_DOCUMENTS:
         return "inconclusive"
     return judging.verdict(-delta if scores.higher_is_better else delta, stderr, MARGIN)
