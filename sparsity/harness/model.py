@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 BATCH_SIZE = 32
 DELAY = 2.0
 """Seconds after which progress is shown."""
+LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+"""By which of these names a task may say how long a text may be; the first counts."""
 MOST_WRITTEN = 256
 """Tokens that are written at most where a task does not say; lm-eval's own default."""
 
@@ -89,7 +91,7 @@ def written(
 
     if settings.get("do_sample") or (settings.get("num_beams") or 1) > 1:
         raise Refused("the task samples its text or searches in beams; only greedy text is the same in every run")
-    most = int(settings.get("max_gen_toks") or settings.get("max_new_tokens") or MOST_WRITTEN)
+    most = next((int(settings[name]) for name in LENGTHS if settings.get(name)), MOST_WRITTEN)
     if most >= limit:
         raise Refused(f"the task lets {most} tokens be written, but the model reads {limit}")
     asked = settings.get("until") or []
@@ -106,7 +108,7 @@ def written(
             if token == end:
                 break
             new.append(token)
-            text = str(tokenizer.decode(new))
+            text = str(tokenizer.decode(new, skip_special_tokens=True))
             if any(stop in text for stop in stops):
                 break
             shown = torch.tensor([[token]], device=model.device)
