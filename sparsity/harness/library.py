@@ -21,9 +21,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from sparsity.errors import BadValue, SparsityError, UnknownName, one_line
+from sparsity.errors import BadValue, UnknownName, one_line
 from sparsity.harness import own_tasks
 
 PREFIX = "harness:"
@@ -71,16 +71,20 @@ def refuse_missing() -> None:
 
 @contextlib.contextmanager
 def quiet(notes: dict[str, None]) -> Iterator[None]:
-    """lm-eval at work: templates in a sandbox, log and progress kept from the terminal, warnings noted."""
+    """lm-eval at work: templates in a sandbox, no metric fetched, log and bars kept from the terminal, warnings noted.
+
+    Of lm-eval's own tasks some fetch a metric by themselves.
+    """
+    import evaluate
     from jinja2.sandbox import SandboxedEnvironment
     from lm_eval import utils
 
-    usual = utils.env
+    usual, fetch = utils.env, evaluate.load
     sandbox = SandboxedEnvironment(undefined=usual.undefined, keep_trailing_newline=usual.keep_trailing_newline)
     sandbox.filters = usual.filters
     log, keeper = logging.getLogger("lm_eval"), _Keeper(notes)
     before = log.level, log.propagate
-    utils.env = sandbox
+    utils.env, evaluate.load = sandbox, _refuse_to_fetch
     log.addHandler(keeper)
     log.setLevel(logging.WARNING)
     log.propagate = False
@@ -90,7 +94,12 @@ def quiet(notes: dict[str, None]) -> Iterator[None]:
     finally:
         log.level, log.propagate = before
         log.removeHandler(keeper)
-        utils.env = usual
+        utils.env, evaluate.load = usual, fetch
+
+
+def _refuse_to_fetch(path: str, *_: Any, **__: Any) -> NoReturn:
+    """Stands for `evaluate.load`, which fetches a script and runs it."""
+    raise BadValue(f"metric {path!r} would be fetched and run, and nothing from outside is run")
 
 
 class _Keeper(logging.Handler):
@@ -188,8 +197,6 @@ def _load(name: str, spec: str | own_tasks.Config, library: Any) -> Any:
             manager = library if isinstance(spec, str) else TaskManager(include_defaults=False)
             task = manager.load([spec])["tasks"][name]
             documents = len(task.eval_docs)
-        except SparsityError:
-            raise
         except Exception as error:
             raise BadValue(f"harness task {name!r} cannot be loaded: {one_line(error)}") from None
     if getattr(task, "MULTIMODAL", False):

@@ -47,7 +47,8 @@ WRITE: dict[str, Any] = {
 
 def rows(count: int) -> list[dict[str, Any]]:
     """Documents, each with the two nouns and the place of the right one."""
-    draw, found = random.Random(5), []
+    draw = random.Random(5)
+    found: list[dict[str, Any]] = []
     for review in reviews.balanced(8 * count, 78):
         said = {form for word in review.text.split() for form in (word, word.removesuffix("s"))}
         own = next((topic for topic, nouns in words.NOUNS.items() if said & set(nouns)), None)

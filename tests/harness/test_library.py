@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import types
 from pathlib import Path
@@ -107,21 +108,24 @@ def test_what_cannot_be_loaded_is_one_line(tmp_path: Path) -> None:
 
 
 def test_without_lm_eval_a_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert refusal(("topic",), None).endswith("pip install 'sparsity-bench[harness]'")
 
 
 def test_warnings_are_noted_once_and_all_is_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    import evaluate
     from lm_eval import utils
 
     notes: dict[str, None] = {}
-    log, usual = logging.getLogger("lm_eval"), utils.env
+    log, usual = logging.getLogger("lm_eval"), (utils.env, evaluate.load)
     before = log.level, log.propagate, list(log.handlers)
     with library.quiet(notes):
         for number in range(3):
             log.getChild("tasks").warning("document %d is odd", number)
         log.getChild("tasks").info("at work")
+        with pytest.raises(BadValue, match="metric 'squad' would be fetched and run"):
+            evaluate.load("squad")
     assert list(notes) == ["lm-eval: document 0 is odd"]
     assert (log.level, log.propagate, log.handlers) == before
-    assert utils.env is usual
+    assert (utils.env, evaluate.load) == usual
     assert capsys.readouterr() == ("", "")

@@ -12,7 +12,7 @@ pytest.importorskip("lm_eval", reason="lm-eval is not installed; the extra harne
 from sparsity.errors import Refused
 from sparsity.harness import model
 from sparsity.models import hub
-from sparsity.tasks.batching import IGNORED
+from sparsity.tasks.batching import IGNORED, Example
 from tests.harness import builders
 
 
@@ -79,9 +79,9 @@ def test_what_is_too_long_loses_its_beginning_and_is_counted(loaded: hub.Loaded)
 
 
 def test_of_a_pair_only_the_continuation_is_predicted() -> None:
-    assert model.pair([1, 2], [3, 4], 9) == model.Example([1, 2, 3], [IGNORED, 3, 4])
-    assert model.pair([1, 2, 3], [4], 2) == model.Example([2, 3], [IGNORED, 4])
-    assert model.pair([1], [2, 3, 4, 5], 2) == model.Example([3, 4], [4, 5])
+    assert model.pair([1, 2], [3, 4], 9) == Example([1, 2, 3], [IGNORED, 3, 4])
+    assert model.pair([1, 2, 3], [4], 2) == Example([2, 3], [IGNORED, 4])
+    assert model.pair([1], [2, 3, 4, 5], 2) == Example([3, 4], [4, 5])
 
 
 def test_text_is_written_greedily_up_to_a_stop_or_so_many_tokens(loaded: hub.Loaded) -> None:
@@ -91,7 +91,7 @@ def test_text_is_written_greedily_up_to_a_stop_or_so_many_tokens(loaded: hub.Loa
     tokens = tokenizer.encode(text)
     for _ in range(12):
         tokens.append(int(loaded.model(torch.tensor([tokens])).logits[0, -1].argmax()))
-    expected = tokenizer.decode(tokens[len(tokenizer.encode(text)) :])
+    expected = str(tokenizer.decode(tokens[len(tokenizer.encode(text)) :]))
     (found,) = lm.generate_until([request(text, settings)])
     assert found == expected.split(" .")[0]
     (short,) = lm.generate_until([request(text, settings | {"until": [], "max_gen_toks": 2})])
