@@ -235,6 +235,10 @@ def grids(options: Options, question: str) -> Grids:
     """The profile's grids for a question, with the axes that the command line sets."""
     if options.profile not in PROFILES:
         raise UnknownName("profile", options.profile, PROFILES)
+    if question == "harness":  # asked of the tasks that the run names, over the grid of perplexity
+        tasks = tuple(f"harness:{name}" for name in options.harness)
+        found = (replace(_set(grid, options), tasks=tasks) for grid in PROFILES[options.profile]["perplexity"] if tasks)
+        return tuple(dict.fromkeys(found))
     return tuple(dict.fromkeys(_set(grid, options) for grid in PROFILES[options.profile][question]))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from reports import break_even, recovery, study, tables
+from reports import break_even, harness, recovery, study, tables
 from reports.document import Document, Part, Picture, Table
 from reports.findings import sentences
 from reports.measures import kinds_of_lines, ratio_of_time, total_bytes
@@ -99,6 +99,7 @@ def _tables(records: Sequence[Record]) -> Part:
         ("Memory, part by part (MiB)", tables.memory_parts(records), (ABOUT_PEAK,)),
         ("Perplexity", tables.perplexity(records), (ABOUT_QUALITY, ABOUT_PERPLEXITY)),
         ("Text classification accuracy", tables.accuracy(records), (ABOUT_QUALITY,)),
+        ("Tasks of lm-evaluation-harness", harness.table(records), (harness.ABOUT,)),
         ("Recovery", recovery.recovered(records), (recovery.ABOUT_RECOVERY,)),
         ("Ladder", recovery.ladder(records), (recovery.ABOUT_LADDER,)),
         ("Cost of holding masks", recovery.training(records), (recovery.ABOUT_TRAINING,)),

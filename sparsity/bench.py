@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 from sparsity import classifier, compiling, execution, gather, prune, record, training, workload
 from sparsity.errors import Refused
 from sparsity.formats import AUTO
+from sparsity.harness import library
+from sparsity.harness import scores as harness_scores
 from sparsity.limits import Limits
 from sparsity.measure import gpu, latency, machine, memory, ratio
 from sparsity.models import embedded, hub, identity
@@ -79,6 +81,8 @@ class Bench:
     """Wraps what may take long, so that its progress reaches the terminal."""
     subjects: dict[tuple[str, str], Subject] = field(default_factory=dict)
     scores: dict[tuple[str, str, Recipe], quality.Scores] = field(default_factory=dict)
+    harnessed: dict[tuple[str, str, Recipe], harness_scores.Scores] = field(default_factory=dict)
+    """The same of tasks of lm-evaluation-harness."""
     counts: dict[tuple[str, str, Recipe], record.Pruned] = field(default_factory=dict)
     """What each recipe removed, for those that were scored."""
     dense_memory: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
@@ -139,7 +143,22 @@ class Bench:
 
     def data_notes(self) -> list[str]:
         """What was left out, cut or taken for something, so far: of the documents, and of how models read them."""
-        return [*(self.own.notes if self.own else ()), *self.notes]
+        of_harness = self.harness_tasks.notes if self.harness_tasks else ()
+        return [*(self.own.notes if self.own else ()), *self.notes, *of_harness]
+
+    @functools.cached_property
+    def harness_tasks(self) -> library.Tasks | None:
+        """The tasks of lm-evaluation-harness that the run names, loaded when they are first asked for."""
+        if not self.options.harness:
+            return None
+        with self.showing():
+            return library.Tasks.of(self.options.harness, self.options.harness_tasks)
+
+    def harness_fingerprint(self) -> dict[str, Scalar]:
+        """Which tasks of lm-evaluation-harness, for the result file; nothing where none are named."""
+        if self.harness_tasks is None:
+            return {}
+        return {"harness limit": self.options.harness_limit or "all", **self.harness_tasks.fingerprint()}
 
     def subject(self, reference: str, task: str) -> Subject:
         """The model of a reference with the head of a task, or with a `NEW_HEAD`, loaded now if it is not yet."""
@@ -301,6 +320,35 @@ class Bench:
         """The record of a score, compared with dense over the same documents."""
         scores, dense = self.score(reference, task, recipe), self.score(reference, task, CONTROL)
         return quality.compare(self.quality_task(self.subject(reference, task)), scores, dense)
+
+    def harness_score(self, reference: str, task: str, recipe: Recipe) -> harness_scores.Scores:
+        """The score of a pruned model on a task of lm-evaluation-harness, such as "harness:arc_easy".
+
+        Raises `Refused` for any but a causal language model: the others do not continue a text.
+        """
+        key = (reference, task, recipe)
+        if key not in self.harnessed:
+            subject = self.subject(reference, "lm")
+            if subject.loaded.objective != "causal":
+                raise Refused(f"tasks of lm-evaluation-harness ask causal language models, which {reference} is not")
+            tokenizer = subject.loaded.tokenizer()
+            pruned = self.pruned(subject, recipe)
+            self.counts[key] = pruned.counts
+            name = task.removeprefix(library.PREFIX)
+            assert self.harness_tasks is not None  # else there were no such cell
+            with contextlib.nullcontext() if reference in embedded.NAMES else self.showing():
+                found = harness_scores.evaluate(
+                    self.harness_tasks, name, pruned.model, tokenizer, self.options.harness_limit
+                )
+            if found.cut:
+                self.notes.setdefault(f"{reference}: {task}: {found.cut} requests lost their beginning, being too long")
+            self.harnessed[key] = found
+        return self.harnessed[key]
+
+    def harness(self, reference: str, task: str, recipe: Recipe) -> record.Harness:
+        """The record of such a score, compared with dense over the same documents."""
+        scores = self.harness_score(reference, task, recipe)
+        return harness_scores.compare(scores, self.harness_score(reference, task, CONTROL))
 
     def curve(self, reference: str, task: str, recipes: Iterable[Recipe]) -> list[trends.Point]:
         """Dense, then one point for each recipe in order of sparsity; a recipe that is refused has none."""

@@ -19,6 +19,7 @@ from sparsity.journal import Entry
 from sparsity.measure import machine, ratio
 from sparsity.record import (
     Cell,
+    Harness,
     Latency,
     Memory,
     Model,
@@ -62,11 +63,12 @@ class Recorder:
     recovered: Recovered | None = None
     training: Training | None = None
     weights: Weights | None = None
+    harness: Harness | None = None
 
     def finished(self, outcome: str, reason: str | None, node: str | None = None) -> Record:
         """The record, stamped."""
-        sections = (self.pruned, self.latency, self.memory, self.quality, self.recovered, self.training, self.weights)
-        return Record(self.cell, *sections, outcome=outcome, reason=reason, node=node)
+        measured = (self.pruned, self.latency, self.memory, self.quality, self.recovered, self.training, self.weights)
+        return Record(self.cell, *measured, outcome=outcome, reason=reason, node=node, harness=self.harness)
 
 
 @dataclass
@@ -122,7 +124,8 @@ class RunState:
     def fingerprint(self) -> dict[str, Scalar]:
         """The same of the run: where several machines measure, what they have in common."""
         if not self.nodes:
-            return self.settings() if self.options.ray else self.own_fingerprint
+            asked = {"device": self.options.device, "dtype": self.options.dtype, "threads": self.options.threads or "all"}
+            return asked | self.settings() if self.options.ray else self.own_fingerprint
         first, *others = (node.fingerprint for node in self.nodes.values())
         return {name: value for name, value in first.items() if all(o.get(name) == value for o in others)}
 
@@ -133,7 +136,7 @@ class RunState:
         found |= {"head": options.head, "compile": options.compile}
         found |= {"learning rate": options.learning_rate or "by model"}
         found |= {"training batch": options.training_batch, "accumulate": options.accumulate}
-        return found | self.bench.data_fingerprint()
+        return found | self.bench.data_fingerprint() | self.bench.harness_fingerprint()
 
     def learnt(self) -> dict[str, Any]:
         """What this process has learnt beyond its cells so far, as plain JSON."""

@@ -40,7 +40,7 @@ class Chances:
     def of(cls, keys: Iterable[Key]) -> Chances:
         """Those of a baseline."""
         own = list(keys)
-        return cls(sum(map(_is_timed, own)), sum(key.kind in ("quality", "recovered") for key in own))
+        return cls(sum(map(_is_timed, own)), sum(key.kind in gate.JUDGED for key in own))
 
 
 @dataclass(frozen=True)

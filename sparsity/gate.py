@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from sparsity.judging import CONFIDENCE, MARGINS
+from sparsity.judging import CONFIDENCE, MARGINS, Harness
 from sparsity.record import Cell, Products, Quality, Record
 
 FINE, REGRESSION, INCOMPLETE, NOISY = 0, 1, 2, 3
@@ -42,8 +42,12 @@ NO_MORE = {
 SAME_MACHINE_ONLY = ("extra_bytes", "products")
 CHOOSES = "auto"
 """The format that is chosen by measurement, layer by layer."""
+JUDGED = ("quality", "recovered", "harness")
+"""Sections whose numbers have standard errors."""
 ROUNDING = {"mean_nll": 1e-5, "accuracy": 1e-9}
 """Differences up to this much, of the value, are none: the order of a sum makes them."""
+HARNESS_ROUNDING = 1e-6
+"""The same of a metric of lm-evaluation-harness, of the value where that is above 1."""
 _BY_TIME = re.compile(r":\d+s\b")
 """In a recovery: trained for so many seconds, and not for so many steps."""
 
@@ -95,7 +99,9 @@ def judged(kind: str, base: Record, head: Record, terms: Terms) -> list[Finding]
     """What one section of a cell has become, its time left out; nothing for a section that is not gated."""
     if kind in EXACT:
         return list(_counts(kind, base, head, terms))
-    return list(_quality(kind, base, head, terms)) if kind in ("quality", "recovered") else []
+    if kind == "harness":
+        return list(_harness(base, head, terms))
+    return list(_quality(kind, base, head, terms)) if kind in JUDGED else []
 
 
 def _counts(kind: str, base: Record, head: Record, terms: Terms) -> Iterator[Finding]:
@@ -180,15 +186,15 @@ class _Measure:
     """A number of a quality section, and its difference that a standard error belongs to."""
 
     name: str
-    metric: str
+    lower: bool
+    """Whether lower is better."""
+    rounding: float
+    """By which two equal results may differ."""
+    margin: float | None
+    """Up to which a loss that is not certain is passed over; None where none is agreed on."""
     value: float
     delta: float | None
     stderr: float | None
-
-    @property
-    def rounding(self) -> float:
-        """By which two equal results may differ."""
-        return ROUNDING[self.metric] * (abs(self.value) if self.metric == "mean_nll" else 1.0)
 
 
 def _quality(kind: str, base: Record, head: Record, terms: Terms) -> Iterator[Finding]:
@@ -211,20 +217,45 @@ def _quality(kind: str, base: Record, head: Record, terms: Terms) -> Iterator[Fi
 
 
 def _measure(kind: str, record: Record, quality: Quality) -> _Measure:
+    metric, lower = quality.metric, quality.metric == "mean_nll"
+    name, numbers = metric, (quality.value, quality.delta, quality.delta_stderr)
     if kind == "recovered" and (own := record.recovered):
-        return _Measure(
-            f"{quality.metric} beside the control's", quality.metric, own.delta, own.delta, own.delta_stderr
-        )
-    return _Measure(quality.metric, quality.metric, quality.value, quality.delta, quality.delta_stderr)
+        name, numbers = f"{metric} beside the control's", (own.delta, own.delta, own.delta_stderr)
+    rounding = ROUNDING[metric] * (abs(numbers[0]) if lower else 1.0)
+    return _Measure(name, lower, rounding, MARGINS[metric], *numbers)
 
 
-def _loss(metric: str, before: float, after: float) -> float:
+def _harness(base: Record, head: Record, terms: Terms) -> Iterator[Finding]:
+    """A task of lm-evaluation-harness; on another machine the unpruned model has no difference to be compared."""
+    own, other, cell = base.harness, head.harness, base.cell
+    if own is None or other is None:
+        return
+    shown = [(each.documents, each.version, each.shots, each.filter) for each in (own, other)]
+    if shown[0] != shown[1]:
+        said = "(documents, version, shots, filter)"
+        yield incomparable(cell, f"{own.metric} is of {shown[1]} where {shown[0]} was {said}")
+    elif own.higher_is_better is None:
+        yield incomparable(cell, f"whether more of {own.metric} is better is not known")
+    elif terms.same_machine:
+        yield from filter(None, [_exactly(cell, _of_harness(own), _of_harness(other))])
+    elif own.delta is not None:
+        yield from filter(None, [_by_error(cell, _of_harness(own), _of_harness(other), terms)])
+
+
+def _of_harness(found: Harness) -> _Measure:
+    rounding = HARNESS_ROUNDING * max(1.0, abs(found.value))
+    margin = None if found.verdict is None else MARGINS["accuracy"]
+    name = f"{found.metric} of lm-eval"
+    return _Measure(name, not found.higher_is_better, rounding, margin, found.value, found.delta, found.delta_stderr)
+
+
+def _loss(lower: bool, before: float, after: float) -> float:
     """Positive where it got worse."""
-    return after - before if metric == "mean_nll" else before - after
+    return after - before if lower else before - after
 
 
 def _exactly(cell: Cell, before: _Measure, after: _Measure) -> Finding | None:
-    lost = _loss(before.metric, before.value, after.value)
+    lost = _loss(before.lower, before.value, after.value)
     if abs(lost) <= before.rounding:
         return None
     said = f"{before.name} {after.value:.6g} where {before.value:.6g} was"
@@ -234,11 +265,11 @@ def _exactly(cell: Cell, before: _Measure, after: _Measure) -> Finding | None:
 def _by_error(cell: Cell, before: _Measure, after: _Measure, terms: Terms) -> Finding | None:
     if before.delta is None or before.stderr is None or after.delta is None or after.stderr is None:
         return incomparable(cell, f"{before.name} without its difference from dense, so chance cannot be told apart")
-    lost = _loss(before.metric, before.delta, after.delta)
+    lost = _loss(before.lower, before.delta, after.delta)
     error = math.hypot(before.stderr, after.stderr)
     said = f"{before.name}: lost {lost:.4g} ± {CONFIDENCE * error:.2g} more from dense than before"
     if lost > before.rounding and lost > critical(terms.judged) * error:
         return regression(cell, said)
-    if lost > MARGINS[before.metric]:
-        return Finding(NOISY, "noisy", str(cell), f"{said}; beyond {MARGINS[before.metric]:g}, and not certain")
+    if before.margin is not None and lost > before.margin:
+        return Finding(NOISY, "noisy", str(cell), f"{said}; beyond {before.margin:g}, and not certain")
     return None

@@ -32,6 +32,10 @@ def _trained(key: Key) -> bool:
     return key.kind == "training" or key.cell.plain.recovery is not None or key.cell.after is not None
 
 
+def _of_harness(key: Key) -> bool:
+    return key.kind == "harness"
+
+
 def _judged(key: Key) -> bool:
     return key.kind in ("quality", "recovered")
 
@@ -45,10 +49,13 @@ SETTINGS: dict[str, Callable[[Key], bool]] = {
     "learning rate": _trained,
     "training batch": _trained,
     "accumulate": _trained,
+    **dict.fromkeys(("lm-eval", "harness limit"), _of_harness),
     **dict.fromkeys(("data", "data digest", "data documents"), _judged),
     **dict.fromkeys(("training data", "training digest", "training documents"), _pruned),
 }
 """What of a fingerprint was chosen for the run, and what hangs on it. All else of it is machine and software."""
+OF_A_TASK = "harness:"
+"""So begins what a fingerprint tells of one task of lm-evaluation-harness; its cells hang on it."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +127,17 @@ def _differing(base: ResultFile, head: ResultFile) -> Iterator[tuple[str, Callab
     for name, hangs in SETTINGS.items():
         if before.get(name) != after.get(name):
             yield f"{name} {_value(after, name)} where {_value(before, name)} was", hangs
+    for name in sorted(before.keys() & after.keys()):
+        if name.startswith(OF_A_TASK) and before[name] != after[name]:
+            yield f"{name} is {_value(after, name)} where it was {_value(before, name)}", _of_task(name)
     for name in sorted(base.run.models.keys() & head.run.models.keys()):
         was, now = base.run.models[name], head.run.models[name]
         if not _same(was, now):
             yield f"model {name} is of class {_class(now)} where {_class(was)} was", _of_model(name)
+
+
+def _of_task(name: str) -> Callable[[Key], bool]:
+    return lambda key: key.cell.task == name
 
 
 def _of_model(name: str) -> Callable[[Key], bool]:
@@ -148,7 +162,7 @@ def _elsewhere(base: ResultFile, head: ResultFile) -> list[str]:
     return [
         f"{name} {_value(after, name)} where {_value(before, name)} was"
         for name in names
-        if before.get(name) != after.get(name)
+        if before.get(name) != after.get(name) and not name.startswith(OF_A_TASK)
     ]
 
 

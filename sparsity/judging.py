@@ -64,6 +64,42 @@ class Quality(Ruled):
 
 
 @dataclass(frozen=True)
+class Harness(Ruled):
+    """A metric of a task of lm-evaluation-harness.
+
+    A section of its own: what it measures is comparable with nothing but the same task, so it stands in no frontier and
+    beside no accuracy of ours.
+    """
+
+    metric: str
+    """lm-eval's name, such as "acc_norm"; its unit is the task's."""
+    value: Difference
+    documents: Count
+    version: str
+    """Of the task."""
+    shots: Count
+    """Examples that stand before each document."""
+    higher_is_better: bool | None = None
+    """Absent where lm-eval does not say."""
+    stderr: Amount | None = None
+    resampled: Count | None = None
+    """How often documents were drawn anew for the standard errors; absent where the metric is a mean over them."""
+    dense_value: Difference | None = None
+    delta: Difference | None = None
+    """value - dense_value; absent of the unpruned model itself."""
+    delta_stderr: Amount | None = None
+    """Paired over the same documents."""
+    verdict: Verdict | None = None
+    """One of `QUALITY_VERDICTS`, by the margin of accuracy; absent where a document's score is not from 0 to 1."""
+    chance: Amount | None = None
+    """What a guess scores, of an accuracy in choosing."""
+    filter: str | None = None
+    """lm-eval's name for how answers were read out of what was written."""
+    also: dict[str, Difference] | None = None
+    """The task's further metrics, as information."""
+
+
+@dataclass(frozen=True)
 class Recovered(Ruled):
     """What followed pruning, and what it won back: over some training seeds, on the same documents.
 

@@ -97,6 +97,9 @@ SETTINGS = {
     "training-data": "documents that calibration and recoveries see, never evaluated; of --data unless given",
     "text-column": "the column of --data that holds the text; two, with a comma between, for tasks about pairs",
     "label-column": "the column of --data that holds the class",
+    "harness": "comma list: tasks of lm-evaluation-harness, by its names or those of --harness-tasks (none)",
+    "harness-tasks": "a folder of your own tasks for lm-evaluation-harness, YAML files that hold no code",
+    "harness-limit": "documents of each task of --harness, at most (all)",
     "fine-tune": "steps of fine-tuning for a checkpoint without a classification head; refused unless given",
     "calibration": "documents that methods which look at inputs or gradients see; generated reviews are even (128)",
     "multiple": "the neurons that stay in a block are rounded up to a multiple of it (1)",
@@ -164,6 +167,12 @@ class Options:
     """None: found by its usual names."""
     fine_tune: int | None = None
     """Steps of fine-tuning for a checkpoint without a classification head."""
+    harness: tuple[str, ...] = ()
+    """Tasks of lm-evaluation-harness."""
+    harness_tasks: str | None = None
+    """A folder of the user's own."""
+    harness_limit: int | None = None
+    """Documents of each, at most; None: all."""
 
 
 def parse(texts: Mapping[str, str]) -> Options:
@@ -202,6 +211,9 @@ def parse(texts: Mapping[str, str]) -> Options:
         text_column=_text_columns(texts, data),
         label_column=_label_column(texts, data),
         fine_tune=_count("fine-tune", texts["fine-tune"]) if texts.get("fine-tune") else None,
+        harness=_harness(texts),
+        harness_tasks=texts.get("harness-tasks", "").strip() or None,
+        harness_limit=_harness_limit(texts.get("harness-limit")),
     )
 
 
@@ -229,6 +241,22 @@ def _rate(text: str | None) -> float | None:
     if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,12})?(e-?[0-9]{1,2})?", text) or not 0 < float(text) < math.inf:
         raise BadValue(f"learning-rate {text!r} is not a number above 0, such as 0.001 or 5e-5")
     return float(text)
+
+
+def _harness(texts: Mapping[str, str]) -> tuple[str, ...]:
+    """The tasks; what else is said of them says nothing without one."""
+    text = texts.get("harness", "").strip()
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if text and not names:
+        raise BadValue(f"harness {text!r} names no task")
+    for other in ("harness-tasks", "harness-limit"):
+        if texts.get(other, "").strip() and not names:
+            raise BadValue(f"{other} {texts[other]!r} without harness; name tasks by --harness")
+    return names
+
+
+def _harness_limit(text: str | None) -> int | None:
+    return whole("harness-limit", text, LEAST_DOCUMENTS) if text else None
 
 
 def _switch(name: str, text: str) -> bool:

@@ -162,6 +162,7 @@ def _check(session: pytest.Session) -> None:
     try:
         with uncaptured(session.config):
             state.bench.check_data()
+            _ = state.bench.harness_tasks  # raises what cannot be had of them
             for reference in references:
                 hub.check(reference)
             if not pytest_workers.sends(session.config):

@@ -27,6 +27,7 @@ from typing import Annotated, Any, TypeVar
 from sparsity.errors import ResultNotReadable
 from sparsity.judging import METRICS as METRICS
 from sparsity.judging import QUALITY_VERDICTS as QUALITY_VERDICTS
+from sparsity.judging import Harness as Harness
 from sparsity.judging import Quality as Quality
 from sparsity.judging import Recovered as Recovered
 from sparsity.rules import Amount, Count, Hexadecimal, OneOf, Range, Ruled, Some
@@ -178,6 +179,7 @@ class Record(Ruled):
     """Why the outcome is not "passed"."""
     node: str | None = None
     """A key of `RunPart.nodes`: the machine that all of it was measured on; absent where a run had one machine."""
+    harness: Harness | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

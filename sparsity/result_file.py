@@ -27,7 +27,7 @@ LARGEST = 128 * 2**20
 """Bytes; a hundred times what the longest run has written. Parsed, JSON takes many times its size."""
 DRAWN = (None, "passed")
 """Outcomes whose numbers count; a record without an outcome passed."""
-_SECTIONS = ("latency", "memory", "quality", "recovered", "training", "weights")
+_SECTIONS = ("latency", "memory", "quality", "recovered", "training", "weights", "harness")
 
 
 class Key(NamedTuple):
@@ -36,7 +36,7 @@ class Key(NamedTuple):
     kind: str
     """The record's section."""
     metric: str | None
-    """Of quality."""
+    """Of quality, and of a task of lm-evaluation-harness."""
     cell: Cell
 
 
@@ -58,8 +58,8 @@ class Measured:
         if record.outcome not in DRAWN:
             return frozenset()
         kinds = [kind for kind in _SECTIONS if getattr(record, kind) is not None]
-        metric = record.quality.metric if record.quality else None
-        return frozenset(Key(kind, metric if kind == "quality" else None, record.cell) for kind in kinds or ["pruned"])
+        metrics = {kind: section.metric for kind in ("quality", "harness") if (section := getattr(record, kind))}
+        return frozenset(Key(kind, metrics.get(kind), record.cell) for kind in kinds or ["pruned"])
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tabulate import tabulate
 
-from sparsity import answers
+from sparsity import answers, harness_summary
 from sparsity.frontier import Candidate, candidates, unpruned
 from sparsity.judging import UNITS
 from sparsity.record import Cell, Latency, Memory, NotMeasured, Quality, Record, Roofline
@@ -68,7 +68,9 @@ def text(
     to_know = "\n".join(part for part in (training(records), choices(records), notes(records)) if part)
     found = candidates(records)
     told = "\n".join(answers.sentences(found))
-    tables = (costs(records), about_time, quality(records), recovered(records), frontier(found))
+    headers, rows = harness_summary.rows(records)
+    curves = (quality(records), _table(rows, headers))
+    tables = (costs(records), about_time, *curves, recovered(records), frontier(found))
     parts = (*tables, to_know, missing(not_measured), stopped, told)
     return "\n\n".join(part for part in parts if part)
 

@@ -314,6 +314,15 @@ def test_sparsities_are_those_of_all_grids_that_have_the_method_pattern_and_scop
 # -- the profiles ---------------------------------------------------------------------------------------
 
 
+def test_tasks_of_lm_eval_are_asked_over_the_grid_of_perplexity_and_only_where_some_are_named() -> None:
+    for profile in axes.PROFILES:
+        assert axes.grids(Options(profile=profile), "harness") == ()
+    options = Options(profile="smoke", axes={"tasks": ("classification",)}, harness=("a", "b"))
+    found = axes.cells(axes.grids(options, "harness"), (*PRUNED, "task"))
+    lm = axes.cells(axes.grids(Options(profile="smoke"), "perplexity"), (*PRUNED, "task"))
+    assert found == [cell | {"task": f"harness:{name}"} for cell in lm for name in ("a", "b")]
+
+
 def test_a_profile_has_all_questions_and_known_values() -> None:
     assert (
         set(axes.PROFILES)

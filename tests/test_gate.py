@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sparsity import gate
 from sparsity.gate import FINE, INCOMPLETE, NOISY, REGRESSION, Finding, Terms, judged
-from sparsity.record import Cell, Latency, Memory, Products, Pruned, Quality, Record, Recovered
+from sparsity.record import Cell, Harness, Latency, Memory, Products, Pruned, Quality, Record, Recovered
 
 HERE, ELSEWHERE = Terms(True), Terms(False)
 CELL = Cell("bert", "l1", "unstructured", "layer", 0.8, "packed", workload="8x64")
@@ -161,6 +161,41 @@ def test_what_auto_chose_otherwise_is_told_and_not_compared(choices: dict[str, i
 
 
 # -- quality ---------------------------------------------------------------------------------------------
+
+
+def harness(value: float, delta: float | None = -0.2, **more: Any) -> Record:
+    found = Harness("acc", value, 200, "1.0", 0, True, 0.03, dense_value=0.9, delta=delta, delta_stderr=0.01)
+    return Record(CELL, harness=dataclasses.replace(found, **{"verdict": "lost"} | more))
+
+
+def test_a_task_of_lm_eval_is_exact_on_the_same_machine() -> None:
+    assert judged("harness", harness(0.7), harness(0.7), HERE) == []
+    found = only("harness", harness(0.7), harness(0.695))
+    assert (found.kind, found.said) == ("regression", "acc of lm-eval 0.695 where 0.7 was")
+    assert only("harness", harness(0.7), harness(0.705)).kind == "improved"
+    lower = {"higher_is_better": False}
+    assert only("harness", harness(0.7, **lower), harness(0.705, **lower)).kind == "regression"
+    huge = {"verdict": None, **lower}
+    assert judged("harness", harness(5e4, **huge), harness(5e4 + 0.04, **huge), HERE) == []  # a sum in another order
+
+
+def test_a_task_of_lm_eval_is_compared_by_its_paired_errors_elsewhere() -> None:
+    assert judged("harness", harness(0.7), harness(0.6, -0.205), ELSEWHERE) == []
+    assert only("harness", harness(0.7), harness(0.7, -0.23), ELSEWHERE).status == REGRESSION
+    assert only("harness", harness(0.7), harness(0.7, -0.215), ELSEWHERE).status == NOISY
+    no_margin = {"verdict": None}
+    assert judged("harness", harness(0.7, **no_margin), harness(0.7, -0.215, **no_margin), ELSEWHERE) == []
+    dense = harness(0.9, None, delta_stderr=None, verdict=None)
+    assert judged("harness", dense, dense, ELSEWHERE) == []
+
+
+@pytest.mark.parametrize(
+    "other", [{"documents": 100}, {"version": "2.0"}, {"shots": 5}, {"filter": "strict"}, {"higher_is_better": None}]
+)
+def test_another_task_of_lm_eval_by_the_same_name_is_not_compared(other: dict[str, Any]) -> None:
+    base = harness(0.7, **other) if "higher_is_better" in other else harness(0.7)
+    found = only("harness", base, harness(0.6, **other))
+    assert (found.status, found.kind) == (INCOMPLETE, "not comparable")
 
 
 def of(quality: Quality, cell: Cell = CELL, trained: Recovered | None = None) -> Record:

@@ -11,7 +11,7 @@ import pytest
 
 from sparsity.gate import FINE, INCOMPLETE, REGRESSION, Finding
 from sparsity.gate_join import SETTINGS, Joined, join
-from sparsity.record import Cell, Model, NotMeasured, Record, RunPart
+from sparsity.record import Cell, Harness, Model, NotMeasured, Record, RunPart
 from sparsity.result_file import Measured, ResultFile
 from tests.reports import builders
 
@@ -55,6 +55,24 @@ def not_measured(entry: Measured, outcome: str = "skipped", test: str | None = N
     """As the plugin lists a test that never began: without a dtype."""
     cell = dataclasses.replace(entry.record.cell, dtype=None)
     return NotMeasured(cell, test or entry.fullname, outcome, "packed needs llvmlite")
+
+
+TASK = Measured(
+    "t.py::task[a]", Record(Cell("bert", "l1", task="harness:topic"), harness=Harness("acc", 0.7, 200, "1.0", 0, True))
+)
+
+
+def test_a_task_of_lm_eval_of_another_version_is_not_compared_and_all_else_is() -> None:
+    here: dict[str, Any] = {"lm-eval": "0.4.13", "harness:topic": "1.0 a", "harness:other": "1.0"}
+    base = file(TIME, TASK, **here)
+    same = join(base, file(TIME, TASK, **here | {"harness:more": "1.0"}))
+    assert (same.findings, same.elsewhere, len(same.pairs)) == ([], [], 2)
+    changed = join(base, file(TIME, TASK, **here | {"harness:topic": "2.0 a"}))
+    assert only(changed).said.startswith("harness:topic is '2.0 a' where it was '1.0 a'; 1 measurement hangs on it")
+    assert len(changed.pairs) == 1
+    newer = join(base, file(TIME, TASK, **here | {"lm-eval": "0.5"}))
+    assert only(newer).said.startswith("lm-eval '0.5' where '0.4.13' was; 1 measurement hangs")
+    assert (newer.elsewhere, len(newer.pairs)) == ([], 1)
 
 
 def test_the_same_files_join_without_a_finding() -> None:

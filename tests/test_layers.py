@@ -22,6 +22,7 @@ LEVELS: dict[str, int] = {
     "formats": 4, "rebuild": 4, "limits": 5, "prune": 5, "train_embedded": 5,
     "auto": 5, "compiling": 5, "execution": 6, "recover": 6, "saving": 7,
     "options": 7, "bench": 7, "composition": 7,
+    "harness": 5, "harness_summary": 6,
     "recoveries": 8, "compositions": 9, "summary": 7, "progress": 7, "pytest_memory": 7, "cells": 7,
     "classifier": 4, "own_documents": 5, "fine_tune": 8,
     "failures": 0, "time_limit": 0, "pytest_guard": 10,
@@ -30,7 +31,7 @@ LEVELS: dict[str, int] = {
     "pytest_plugin": 10, "pytest_baseline": 10, "doctor": 10, "capabilities": 10,
 }  # fmt: skip
 """A file imports from lower levels, or from its own folder; errors are for everyone."""
-LAZY = {"transformers", "datasets", "evaluate"}
+LAZY = {"transformers", "datasets", "evaluate", "lm_eval", "yaml"}
 """Imported inside functions only."""
 STANDARD_ONLY = {
     "allocation",

@@ -19,6 +19,7 @@ SETTINGS = (
     *("profile", "dtype", "device", "threads", "documents", "calibration", "multiple", "head"),
     *("compile", "learning-rate", "training-batch", "accumulate", "training-state", "time-per-cell", "budget"),
     *("cell-timeout", "resume", "data", "training-data", "text-column", "label-column", "fine-tune"),
+    *("harness", "harness-tasks", "harness-limit"),
 )
 """The options that are no axis."""
 
@@ -108,11 +109,15 @@ def test_settings_that_are_no_axis() -> None:
         "text-column": "premise, hypothesis",
         "label-column": "stars",
         "fine-tune": "300",
+        "harness": "arc_easy, own",
+        "harness-tasks": "./tasks",
+        "harness-limit": "40",
     }
     assert texts.keys() == set(SETTINGS)
     expected = options.Options(
         *("smoke", {}, "bfloat16", "cuda:1", 4, 20, 64, 16, "none", True, 5e-5, 16, 2, "./state", 2.5, 180.0),
         *(60.0, True, "./mine.csv", "sst2", ("premise", "hypothesis"), "stars", 300),
+        *(("arc_easy", "own"), "./tasks", 40),
     )
     assert options.parse(texts) == expected
 

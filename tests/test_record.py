@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from sparsity.errors import ResultNotReadable
 from sparsity.record import (
     Cell,
+    Harness,
     Latency,
     LayerWeights,
     Memory,
@@ -56,6 +57,7 @@ FULL = Record(
     "failed",
     "why",
     "one",
+    Harness("acc", 0.7, 200, "1.0", 2, True, 0.03, 1000, 0.9, -0.2, 0.03, "lost", 0.5, "strict", {"f1": 0.6}),
 )  # fmt: skip
 """A value in every section."""
 RUN = RunPart(
@@ -219,12 +221,14 @@ def test_names_in_the_file_are_those_that_readers_rely_on() -> None:
         "weights",
         "outcome",
         "reason",
+        "node",
+        "harness",
     ]
     axes = list(data["cell"])
     assert axes[:6] == ["model", "method", "pattern", "scope", "sparsity", "format"]
     assert axes[6:] == ["recovery", "after", "workload", "dtype", "task", "seed"]
     assert list(written(RUN)) == [
-        "schema", "profile", "fingerprint", "models", "not_measured", "roofline", "notes", "resumed",
+        "schema", "profile", "fingerprint", "models", "not_measured", "roofline", "notes", "resumed", "nodes",
     ]  # fmt: skip
     assert written(RUN)["roofline"]["reads"][0] == {"bytes": 1024, "bytes_per_second": 2e11}
 
@@ -246,6 +250,9 @@ def test_names_in_the_file_are_those_that_readers_rely_on() -> None:
         ("memory", {"dense_peak_bytes": -1}),
         ("quality", {"metric": "accuracy", "value": 1.01}),
         ("quality", {"stderr": -0.1}),
+        ("harness", {"documents": -1}),
+        ("harness", {"delta_stderr": -0.1}),
+        ("harness", {"verdict": "better"}),
         ("quality", {"documents": -2}),
         ("quality", {"delta_stderr": 1e101}),
         ("recovered", {"control": 1e101}),
