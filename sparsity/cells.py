@@ -124,10 +124,15 @@ class RunState:
     def fingerprint(self) -> dict[str, Scalar]:
         """The same of the run: where several machines measure, what they have in common."""
         if not self.nodes:
-            asked = {"device": self.options.device, "dtype": self.options.dtype, "threads": self.options.threads or "all"}
-            return asked | self.settings() if self.options.ray else self.own_fingerprint
+            return self.asked() if self.options.ray else self.own_fingerprint
         first, *others = (node.fingerprint for node in self.nodes.values())
         return {name: value for name, value in first.items() if all(o.get(name) == value for o in others)}
+
+    def asked(self) -> dict[str, Scalar]:
+        """What is known of machines that have not been heard of yet."""
+        options = self.options
+        threads = options.threads or "all of a node"
+        return {"device": options.device, "dtype": options.dtype, "threads": threads} | self.settings()
 
     def settings(self) -> dict[str, Scalar]:
         """What was chosen for the run, and what is measured depends on."""

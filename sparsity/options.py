@@ -153,8 +153,6 @@ class Options:
     """Seconds after which no cell is begun."""
     cell_timeout: float | None = None
     """Seconds after which a cell is given up."""
-    ray: str | None = None
-    """The address of a Ray cluster that runs the cells, `LOCAL` for one of this machine; None: this process does."""
     resume: bool = False
     """Whether to go on with an interrupted run."""
     data: str | None = None
@@ -173,6 +171,8 @@ class Options:
     """A folder of the user's own."""
     harness_limit: int | None = None
     """Documents of each, at most; None: all."""
+    ray: str | None = None
+    """The address of a Ray cluster that runs the cells, `LOCAL` for one of this machine; None: this process does."""
 
 
 def parse(texts: Mapping[str, str]) -> Options:

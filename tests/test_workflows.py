@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]  # transformers needs it too
+import yaml
 
 FOLDER = Path(__file__).parent.parent / ".github" / "workflows"
 WORKFLOWS = sorted(FOLDER.glob("*.yml"))
