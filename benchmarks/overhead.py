@@ -29,15 +29,18 @@ from benchmarks.kills import command
 from reports.command import Parser, guarded
 from sparsity.errors import BadValue
 
-ONE_CORE = {"RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": 1})}
-"""How Ray is told that a machine has one core."""
+CORES = "RAY_OVERRIDE_RESOURCES"
+"""The variable by which Ray is told how many cores a machine has."""
 HEADERS = ("run", "seconds", "cells", "cells per minute", "fields that differ from the first run")
 
 
-def timed(file: Path, given: Sequence[str], on_cluster: bool) -> float:
-    """Seconds of one run, from its start to its end. Raises `BadValue` where it left no file."""
-    words = command(file, [*given, "--ray"] if on_cluster else given)
-    environment = os.environ | (ONE_CORE if on_cluster else {})
+def timed(file: Path, given: Sequence[str], cores: int) -> float:
+    """Seconds of one run, from its start to its end, plain or on a cluster of so many cores.
+
+    Raises `BadValue` where it left no file.
+    """
+    words = command(file, [*given, "--ray"] if cores else given)
+    environment = os.environ | ({CORES: json.dumps({"CPU": cores})} if cores else {})
     begun = time.monotonic()
     with file.with_suffix(".log").open("wb") as log:
         subprocess.run(words, stdout=log, stderr=log, env=environment, check=False)  # noqa: S603  # our own words
@@ -70,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         turns = [(kind, number) for number in range(1, options.rounds + 1) for kind in seconds]
         for kind, number in tqdm(turns, desc="runs", unit="run"):
             file = options.out / f"{kind}-{number}.json"
-            taken = timed(file, given, on_cluster=kind == "cluster")
+            taken = timed(file, given, cores=int(kind == "cluster"))
             found = beside(first, file)
             seconds[kind].append(taken)
             per_minute = f"{60 * found.cells / taken:.1f}"

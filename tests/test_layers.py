@@ -27,7 +27,7 @@ LEVELS: dict[str, int] = {
     "classifier": 4, "own_documents": 5, "fine_tune": 8,
     "failures": 0, "time_limit": 0, "pytest_guard": 10,
     "journal": 1, "pytest_workers": 8, "pytest_entry": 8, "pytest_journal": 9,
-    "cluster": 1, "pytest_ray_worker": 9, "pytest_ray": 11,
+    "cost": 0, "cluster": 1, "pytest_ray_worker": 9, "pytest_ray": 11,
     "pytest_plugin": 10, "pytest_baseline": 10, "doctor": 10, "capabilities": 10,
 }  # fmt: skip
 """A file imports from lower levels, or from its own folder; errors are for everyone."""
@@ -37,6 +37,7 @@ STANDARD_ONLY = {
     "allocation",
     "answers",
     "comparison",
+    "cost",
     "errors",
     "failures",
     "frontier",
@@ -61,6 +62,7 @@ OF_THE_SUITE_ITSELF = {
     "mutations": {"alternate", "mutated_files", "mutated_sources"},
     "unchanged": {"alternate"},
     "kills": {"alternate"},
+    "scale": {"alternate", "overhead"},
     "overhead": {"alternate", "equality", "kills"},
     "faults": {"alternate", "equality", "kills"},
 }
