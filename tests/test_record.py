@@ -219,6 +219,7 @@ def test_names_in_the_file_are_those_that_readers_rely_on() -> None:
         "weights",
         "outcome",
         "reason",
+        "node",
     ]
     axes = list(data["cell"])
     assert axes[:6] == ["model", "method", "pattern", "scope", "sparsity", "format"]
