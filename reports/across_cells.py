@@ -19,16 +19,11 @@ from dataclasses import dataclass, field
 
 from sparsity.frontier import Loss, losses
 from sparsity.judging import METRICS
+from sparsity.pooling import student
 from sparsity.record import Cell, Latency, Memory, Quality, Record
 
 MARGIN = 0.03
 """Changes within it count as the same, a fraction."""
-NORMAL_95 = 1.959964
-STUDENT_95 = (
-    12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281,
-    2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860,
-)  # fmt: skip
-"""Of a two-sided 95 % interval, by degrees of freedom from 1 on."""
 
 
 @dataclass(frozen=True)
@@ -133,15 +128,6 @@ def pooled(changes: Sequence[Change]) -> Change | None:
     values = [change.value for change in changes]
     error = statistics.stdev(values) / math.sqrt(len(values))
     return Change(statistics.fmean(values), student(len(values) - 1) * error)
-
-
-def student(degrees: int) -> float:
-    """The quantile of a two-sided 95 % interval."""
-    if degrees <= len(STUDENT_95):
-        return STUDENT_95[degrees - 1]
-    z, n = NORMAL_95, 4.0 * degrees  # the expansion in 1 / degrees, right to four places from here on
-    terms = (z**3 + z, (5 * z**5 + 16 * z**3 + 3 * z) / 6, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 6)
-    return z + sum(term / n ** (i + 1) for i, term in enumerate(terms))
 
 
 def verdict(change: Change | None) -> str:
