@@ -66,7 +66,7 @@ def over_nodes(records: Iterable[Record]) -> Speedup | None:
     found = pooling.random_effects([value for value, _ in own], [stderr for _, stderr in own])
     low, high = found.value - found.half_width, found.value + found.half_width
     said = _verdict(low, high, [each for latencies in by_node.values() for each in latencies])
-    return Speedup(*map(_exp, (found.value, low, high)), said, found.tau, found.nodes)
+    return Speedup(_exp(found.value), _exp(low), _exp(high), said, found.tau, found.nodes)
 
 
 def _exp(value: float) -> float:

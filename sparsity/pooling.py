@@ -52,7 +52,7 @@ def random_effects(values: Sequence[float], stderrs: Sequence[float]) -> Pooled:
     Of a single node it is that node's own, with a normal interval. Raises `BadValue` as the module says.
     """
     if not values or len(values) != len(stderrs):
-        raise BadValue(f"{len(values)} values with {len(stderrs)} standard errors; give one for each, of a node or more")
+        raise BadValue(f"{len(values)} values with {len(stderrs)} standard errors; give one of each for each node")
     if bad := [each for each in (*values, *stderrs) if not math.isfinite(each)] + [e for e in stderrs if e < 0]:
         raise BadValue(f"{bad[0]} is no value, or no standard error; give finite ones, and errors of 0 and more")
     if len(values) == 1:

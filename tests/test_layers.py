@@ -13,8 +13,8 @@ LEVELS: dict[str, int] = {
     "errors": -3, "rules": -3, "strict_json": -2, "timing": -1, "judging": -1, "download": -1,
     "pooling": 0, "pattern": 0, "record": 0, "allocation": 0, "positions": 0, "closeness": 0, "recovery": 0, "data": 0,
     "schema": 1, "validation": 1,
-    "nodes": 1, "frontier": 2, "answers": 3, "result_file": 2, "gate": 2, "gate_time": 3, "gate_join": 3,
-    "comparison": 4,
+    "nodes": 1, "frontier": 2, "answers": 3, "result_file": 2, "gate": 2, "gate_time": 3,
+    "gate_machines": 3, "gate_join": 4, "comparison": 5,
     "mask": 1, "calibration": 1, "hessian": 1, "bypass": 1, "compressed": 1, "models": 1, "tasks": 1, "measure": 1,
     "activation": 1, "kernel": 1, "training_state": 1, "training": 2,
     "methods": 2, "groups": 2, "watch": 2, "losses": 3, "gather": 3, "reconstruct": 4,
@@ -41,6 +41,7 @@ STANDARD_ONLY = {
     "frontier",
     "gate",
     "gate_join",
+    "gate_machines",
     "gate_time",
     "nodes",
     "pattern",
@@ -55,8 +56,8 @@ STANDARD_ONLY = {
     "timing",
 }
 FOR_REPORTS = {
-    "answers", "comparison", "errors", "frontier", "gate", "gate_join", "gate_time", "judging", "nodes", "pattern",
-    "pooling", "record", "recovery", "result_file",
+    "answers", "comparison", "errors", "frontier", "gate", "gate_join", "gate_machines", "gate_time", "judging",
+    "nodes", "pattern", "pooling", "record", "recovery", "result_file",
 }  # fmt: skip
 OF_THE_SUITE_ITSELF = {
     "mutations": {"alternate", "mutated_files", "mutated_sources"},

@@ -15,8 +15,12 @@ from sparsity.pooling import random_effects, student
 KACKER = [61.0, 61.4, 62.21, 62.3, 62.34, 62.6, 62.7, 62.84, 65.9]
 VARIANCES = [0.2025, 1.21, 0.09, 0.2025, 0.3844, 0.5625, 0.0676, 0.0225, 1.8225]
 """Selenium in milk powder, by nine methods (Kacker, Metrologia 41, 2004)."""
-BCG = [-0.8893, -1.5854, -1.3481, -1.4416, -0.2175, -0.7861, -1.6209, 0.0120, -0.4694, -1.3713, -0.3394, 0.4459, -0.0173]
-BCG_VARIANCES = [0.3256, 0.1946, 0.4154, 0.0200, 0.0512, 0.0069, 0.2230, 0.0040, 0.0564, 0.0730, 0.0124, 0.5325, 0.0714]
+BCG = [
+    -0.8893, -1.5854, -1.3481, -1.4416, -0.2175, -0.7861, -1.6209, 0.0120, -0.4694, -1.3713, -0.3394, 0.4459, -0.0173,
+]  # fmt: skip
+BCG_VARIANCES = [
+    0.3256, 0.1946, 0.4154, 0.0200, 0.0512, 0.0069, 0.2230, 0.0040, 0.0564, 0.0730, 0.0124, 0.5325, 0.0714,
+]  # fmt: skip
 """Logarithms of the relative risk of tuberculosis, vaccinated or not, in 13 trials (Colditz et al., JAMA 271, 1994)."""
 
 values = st.lists(st.floats(-5, 5), min_size=2, max_size=8)
