@@ -15,10 +15,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sparsity.frontier import Loss, losses
 from sparsity.judging import METRICS
+from sparsity.nodes import Speedup, over_nodes
 from sparsity.pooling import student
 from sparsity.record import Cell, Latency, Memory, Quality, Record
 
@@ -36,6 +37,8 @@ class Seen:
     """By metric."""
     losses: Mapping[str, Loss] = field(default_factory=dict)
     """By metric; none of the unpruned model."""
+    over: Speedup | None = None
+    """How the ratio of `latency` was pooled, where several nodes measured it; its seconds are those of the first."""
 
     @property
     def speedup(self) -> float | None:
@@ -74,8 +77,10 @@ class Change:
 def seen(records: Iterable[Record]) -> dict[Cell, Seen]:
     """By cell, in the order measured."""
     found: dict[Cell, Seen] = {}
+    timed: dict[Cell, list[Record]] = {}
     for record in records:
         cell = record.cell.plain
+        timed.setdefault(cell, []).append(record)
         known = found.get(cell, Seen())
         qualities = {record.quality.metric: record.quality} if record.quality else {}
         found[cell] = Seen(
@@ -84,7 +89,19 @@ def seen(records: Iterable[Record]) -> dict[Cell, Seen]:
             {**qualities, **known.qualities},
             {**{loss.metric: loss for loss in losses([record])}, **known.losses},
         )
-    return {cell: each for cell, each in found.items() if each != Seen()}
+    return {cell: _over_nodes(each, timed[cell]) for cell, each in found.items() if each != Seen()}
+
+
+def _over_nodes(each: Seen, records: Iterable[Record]) -> Seen:
+    """The same with the ratio of all the nodes that measured it."""
+    over = over_nodes(records)
+    if over is None or each.latency is None:
+        return each
+    own = [record.latency for record in records if record.latency]
+    reason = next((latency.reason for latency in own if latency.withheld), None)
+    floor = max((latency.noise_floor for latency in own if latency.noise_floor is not None), default=None)
+    found = replace(each.latency, speedup=over.value, low=over.low, high=over.high, noise_floor=floor)
+    return replace(each, latency=replace(found, verdict=over.verdict, reason=reason), over=over)
 
 
 def change_of_time(first: Seen, other: Seen) -> Change | None:
