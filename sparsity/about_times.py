@@ -52,7 +52,7 @@ def doubts(records: Iterable[Record]) -> str:
     lines = [f"{len(open_)} of {len(found)} latency verdicts are inconclusive."]
     floors: dict[str | None, float] = {}
     for node, latency in timed:
-        if latency.withheld and latency.noise_floor is not None:
+        if latency.verdict == "inconclusive" and latency.withheld and latency.noise_floor is not None:
             floors[node] = max(latency.noise_floor, floors.get(node, 0.0))
     lines += [
         f"noisy{f', on {node}' if node else ''}: a model seems to differ from its own copy by up to {floor:.0%}; a "

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from sparsity.gate import FINE, INCOMPLETE, REGRESSION, Finding
-from sparsity.gate_join import SETTINGS, Joined, join
+from sparsity.gate_join import Joined, join
+from sparsity.gate_machines import SETTINGS
 from sparsity.record import Cell, Model, NotMeasured, Record, RunPart
 from sparsity.result_file import Measured, ResultFile
 from tests.reports import builders
