@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from sparsity.comparison import Rules, compare
 from sparsity.gate import INCOMPLETE, REGRESSION
 from sparsity.gate_join import join
+from sparsity.pytest_baseline import Baseline
 from sparsity.record import Node, Record, RunPart
-from sparsity.result_file import Measured, ResultFile
+from sparsity.result_file import Key, Measured, ResultFile
 from tests.reports import builders
 from tests.reports.several_nodes import NODES, OTHER, timed
 from tests.test_gate_join import MODEL
@@ -91,3 +93,29 @@ def test_a_cell_that_several_nodes_measured_is_compared_machine_by_machine() -> 
 def test_settings_are_those_of_the_run() -> None:
     (only,) = found(file(timed("a", 2.0), dtype="float32"), file(timed("a", 2.0), dtype="bfloat16"))
     assert "dtype 'bfloat16' where 'float32' was" in only
+
+
+def test_a_node_is_matched_once() -> None:
+    joined = join(file(timed("a", 2.0), timed("b", 2.1)), file(timed("a", 2.2)))
+    (matches,) = joined.matches.values()
+    assert [each.before.record.node for each in matches] == ["a"]
+
+
+def test_a_run_held_against_a_baseline_knows_the_nodes_of_both() -> None:
+    base = file(timed("a", 2.0), timed("c", 3.0))
+    keys: dict[Key, list[Measured]] = {}
+    for entry in base.entries:
+        for key in entry.keys:
+            keys.setdefault(key, []).append(entry)
+    state: Any = SimpleNamespace(
+        options=SimpleNamespace(profile="default"),
+        fingerprint=dict(builders.FINGERPRINT),
+        models={"bert": MODEL},
+        part=lambda: base.run,
+    )
+    baseline = Baseline(base, Rules(margin=0.05), keys)
+    for name, slow in (("b", 1.4), ("c", 2.0)):
+        (measured,) = file(timed(name, slow)).entries
+        (worse,) = baseline.of(measured, state)
+        assert worse.status == REGRESSION
+    assert baseline.of(file(timed("c", 3.0)).entries[0], state) == []

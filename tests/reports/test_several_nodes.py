@@ -13,18 +13,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports import across, exports, figures, markdown, measures
+from reports import across, break_even, exports, figures, maps, markdown, measures, speedups, tables
 from reports.__main__ import report
 from reports.document import Document, Part
 from reports.page import page
 from reports.read import read
 from reports.run import APART, Run
+from reports.series import Point
 from reports.step_summary import summary as short
 from reports.verdicts import verdicts
 from sparsity import answers, summary
 from sparsity.errors import ResultNotReadable
 from sparsity.frontier import candidates
+from sparsity.nodes import over_nodes
 from sparsity.record import Record
+from sparsity.timing import WITHHELD
 from tests.reports import builders, several_nodes
 from tests.reports.several_nodes import NODES, OTHER, described, timed
 
@@ -173,6 +176,53 @@ def test_pooled_ratios_are_shown_with_their_spread_and_the_number_of_nodes(tmp_p
     assert "AMD" not in text.split("The nodes differ")[0]
 
 
+def test_figures_and_tables_of_ratios_show_the_pooled_one() -> None:
+    point = Point(0.9, tuple(SPREAD))
+    over = over_nodes(SPREAD)
+    assert over is not None
+    pooled = measures.height(point, measures.speedup, geometric=True)
+    assert pooled == measures.Height(over.value, over.low, over.high)
+    (row,) = tables.memory_and_time(SPREAD[:2]).rows
+    assert "over 2 nodes, τ 0.0" in row[3]
+
+
+def test_the_break_even_takes_the_pooled_interval() -> None:
+    slow = [timed(name, speed, 0.5) for name, speed in (("a", 0.80), ("b", 0.82), ("c", 0.81))]
+    fast = [timed(name, 2.0, 0.9) for name in "abc"]
+    (told,) = break_even.crossings([*slow, *fast])
+    assert (told.low, told.high) == (0.5, 0.9)
+    apart = [
+        timed("a", 0.80, 0.5),
+        timed("b", 0.5, 0.5),
+    ]  # each slower for certain, and of two nodes the spread unknown
+    (open_,) = break_even.crossings([*apart, *fast])
+    assert (open_.low, open_.high) == (None, 0.9)
+
+
+def test_limits_of_several_machines_are_no_limit_and_their_ceilings_are_named() -> None:
+    bounds = {"ideal_seconds": 0.001, "ceiling": 4.0}
+    several = [timed("a", 2.0, **bounds), timed("b", 2.0, **{**bounds, "ceiling": 5.0})]
+    drawn = speedups.speedup_against_limits(several)
+    assert drawn is not None
+    labels = [line.get_label() for line in drawn.axes[0].lines]
+    assert "at the roofline" not in labels
+    assert {"Amdahl's ceiling · a", "Amdahl's ceiling · b"} <= set(labels)
+    alone = speedups.speedup_against_limits(several[:1])
+    assert alone is not None
+    assert {"at the roofline", "Amdahl's ceiling"} <= {line.get_label() for line in alone.axes[0].lines}
+
+
+def test_the_map_doubts_what_the_pooled_interval_does_not_tell() -> None:
+    records = [
+        replace(record, cell=replace(record.cell, workload=workload))
+        for workload in ("8x64", "1x64")
+        for record in [timed("a", 1.1, 0.5), timed("b", 3.0, 0.5), *(timed(name, 2.0) for name in "ab")]
+    ]
+    drawn = maps.speed_map(records)
+    assert drawn is not None
+    assert sorted(text.get_text() for text in drawn.axes[0].texts) == ["1.82?", "1.82?", "2.00", "2.00"]
+
+
 def test_a_run_of_one_machine_says_nothing_of_nodes(tmp_path: Path) -> None:
     document = page(read([builders.write(tmp_path / "run.json", builders.run_json())]))
     text = markdown.render(document)
@@ -190,6 +240,10 @@ def test_the_terminal_lists_the_nodes_and_each_time_beside_its_own(tmp_path: Pat
     rows = [line.split("8x64")[1].split() for line in lines if line.startswith("bert · l1 · layer")]
     assert [row[:3] for row in rows] == [["a", "4.00", "2.00"], ["b", "5.00", "2.27"], ["c", "50.00", "23.81"]]
     assert "timed on" in text
+    loud = timed("c", 2.0, verdict="inconclusive", reason=f"{WITHHELD}so much", noise_floor=0.2, ceiling=4.0)
+    doubts = summary.text([SPREAD[0], loud], [], nodes=found.nodes)
+    assert "noisy, on c: a model seems to differ from its own copy by up to 20%" in doubts
+    assert "with every prunable layer free: bert 8x64 on c 4.00x" in doubts
     assert "timed on" not in summary.text([replace(each, node=None) for each in SPREAD[:1]], [])
 
 
