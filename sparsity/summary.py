@@ -16,7 +16,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from tabulate import tabulate
 
 from sparsity import answers
-from sparsity.about_times import doubts, limits, machines
+from sparsity.about_times import doubts as doubts
+from sparsity.about_times import limits as limits
+from sparsity.about_times import machines
 from sparsity.frontier import Candidate, candidates, unpruned
 from sparsity.judging import UNITS
 from sparsity.record import Cell, Latency, Memory, Node, NotMeasured, Quality, Record, Roofline

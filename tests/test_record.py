@@ -225,7 +225,7 @@ def test_names_in_the_file_are_those_that_readers_rely_on() -> None:
     assert axes[:6] == ["model", "method", "pattern", "scope", "sparsity", "format"]
     assert axes[6:] == ["recovery", "after", "workload", "dtype", "task", "seed"]
     assert list(written(RUN)) == [
-        "schema", "profile", "fingerprint", "models", "not_measured", "roofline", "notes", "resumed",
+        "schema", "profile", "fingerprint", "models", "not_measured", "roofline", "notes", "resumed", "nodes",
     ]  # fmt: skip
     assert written(RUN)["roofline"]["reads"][0] == {"bytes": 1024, "bytes_per_second": 2e11}
 
