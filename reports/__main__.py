@@ -16,6 +16,7 @@ from reports.command import Parser, guarded
 
 if TYPE_CHECKING:
     from reports.document import Picture
+    from reports.drawn import Drawn
     from reports.run import Run
 
 PAGE, MARKDOWN = "report.html", "report.md"
@@ -63,7 +64,7 @@ def report(runs: Sequence[Path], out: Path | None = None) -> Path:
     for name, text in exports.files(run).items():
         (folder / name).write_text(text, encoding="utf-8", newline="")
     written = folder / PAGE
-    written.write_text(html.render(document, verdicts(run.drawn), drawings), encoding="utf-8")
+    written.write_text(html.render(document, verdicts(run.drawn, len(run.machines)), drawings), encoding="utf-8")
     return written
 
 
@@ -78,18 +79,20 @@ def _figures(run: Run, folder: Path) -> tuple[list[Picture], dict[str, str]]:
         box = canvas.save(drawn.figure, folder, stem)
         drawings[stem] = svg.inline(drawn.figure, stem, about, box)
         (folder / f"{stem}.svg").write_text(svg.alone(drawings[stem]), encoding="utf-8")
-        pictures.append(Picture(stem, about, _provenance(run, stem, drawn.cells), drawn.cells))
+        pictures.append(Picture(stem, about, _provenance(run, stem, drawn), drawn.cells))
     return pictures, drawings
 
 
-def _provenance(run: Run, stem: str, cells: Sequence[str]) -> str:
-    """Machine, commit, and the models that these cells are of."""
+def _provenance(run: Run, stem: str, drawn: Drawn) -> str:
+    """Machine, commit, and the models that the cells of a figure are of."""
     from reports import figures
     from reports.series import models
 
-    names = [name for name in models(run.drawn) if any(f"{cell} ".startswith(f"{name} ") for cell in cells)]
+    names = [name for name in models(run.drawn) if any(f"{cell} ".startswith(f"{name} ") for cell in drawn.cells)]
     metric = "accuracy" if stem == "text-classification-accuracy" else "mean_nll"
-    return figures.provenance(run, names, metric).replace(r"\$", "$")  # drawn, a dollar would begin a formula
+    return figures.provenance(run, names, metric, drawn.nodes).replace(
+        r"\$", "$"
+    )  # drawn, a dollar would begin a formula
 
 
 def _parser() -> Parser:

@@ -189,7 +189,7 @@ def _row(cell: Cell, side: Side, sides: Sequence[Side]) -> list[Entry]:
     time, memory = each.latency, each.memory
     row += [each.speedup, time.low, time.high, time.verdict] if time else [None] * 4
     row += _change(None if first is None or side is sides[0] else change_of_time(first, each))
-    row += [time.pruned_seconds, time.dense_seconds] if time else [None] * 2
+    row += [time.pruned_seconds, time.dense_seconds] if time and not each.over else [None] * 2
     row += [memory.weights_bytes, memory.peak_bytes] if memory else [None] * 2
     for metric in METRICS:
         quality, loss = each.qualities.get(metric), each.losses.get(metric)

@@ -15,20 +15,16 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sparsity.frontier import Loss, losses
 from sparsity.judging import METRICS
+from sparsity.nodes import Speedup, over_nodes
+from sparsity.pooling import student
 from sparsity.record import Cell, Latency, Memory, Quality, Record
 
 MARGIN = 0.03
 """Changes within it count as the same, a fraction."""
-NORMAL_95 = 1.959964
-STUDENT_95 = (
-    12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281,
-    2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860,
-)  # fmt: skip
-"""Of a two-sided 95 % interval, by degrees of freedom from 1 on."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +37,8 @@ class Seen:
     """By metric."""
     losses: Mapping[str, Loss] = field(default_factory=dict)
     """By metric; none of the unpruned model."""
+    over: Speedup | None = None
+    """How the ratio of `latency` was pooled, where several nodes measured it; its seconds are those of the first."""
 
     @property
     def speedup(self) -> float | None:
@@ -79,8 +77,10 @@ class Change:
 def seen(records: Iterable[Record]) -> dict[Cell, Seen]:
     """By cell, in the order measured."""
     found: dict[Cell, Seen] = {}
+    timed: dict[Cell, list[Record]] = {}
     for record in records:
         cell = record.cell.plain
+        timed.setdefault(cell, []).append(record)
         known = found.get(cell, Seen())
         qualities = {record.quality.metric: record.quality} if record.quality else {}
         found[cell] = Seen(
@@ -89,7 +89,19 @@ def seen(records: Iterable[Record]) -> dict[Cell, Seen]:
             {**qualities, **known.qualities},
             {**{loss.metric: loss for loss in losses([record])}, **known.losses},
         )
-    return {cell: each for cell, each in found.items() if each != Seen()}
+    return {cell: _over_nodes(each, timed[cell]) for cell, each in found.items() if each != Seen()}
+
+
+def _over_nodes(each: Seen, records: Iterable[Record]) -> Seen:
+    """The same with the ratio of all the nodes that measured it."""
+    over = over_nodes(records)
+    if over is None or each.latency is None:
+        return each
+    own = [record.latency for record in records if record.latency]
+    reason = next((latency.reason for latency in own if latency.withheld), None)
+    floor = max((latency.noise_floor for latency in own if latency.noise_floor is not None), default=None)
+    found = replace(each.latency, speedup=over.value, low=over.low, high=over.high, noise_floor=floor)
+    return replace(each, latency=replace(found, verdict=over.verdict, reason=reason), over=over)
 
 
 def change_of_time(first: Seen, other: Seen) -> Change | None:
@@ -133,15 +145,6 @@ def pooled(changes: Sequence[Change]) -> Change | None:
     values = [change.value for change in changes]
     error = statistics.stdev(values) / math.sqrt(len(values))
     return Change(statistics.fmean(values), student(len(values) - 1) * error)
-
-
-def student(degrees: int) -> float:
-    """The quantile of a two-sided 95 % interval."""
-    if degrees <= len(STUDENT_95):
-        return STUDENT_95[degrees - 1]
-    z, n = NORMAL_95, 4.0 * degrees  # the expansion in 1 / degrees, right to four places from here on
-    terms = (z**3 + z, (5 * z**5 + 16 * z**3 + 3 * z) / 6, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 6)
-    return z + sum(term / n ** (i + 1) for i, term in enumerate(terms))
 
 
 def verdict(change: Change | None) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.across_cells import (
@@ -30,7 +30,8 @@ from reports.words import MISSING, mebibytes, number
 from sparsity.answers import NAMES
 from sparsity.frontier import unpruned
 from sparsity.judging import METRICS
-from sparsity.record import Cell
+from sparsity.nodes import listed
+from sparsity.record import Cell, Record
 
 FASTER, SLOWER = "faster", "slower"
 MOST_ROWS = 200
@@ -83,10 +84,11 @@ def differences(sides: Sequence[Side]) -> Part:
 
 def _facts(run: Run) -> dict[str, str]:
     floor = None if run.noise_floor is None else f"{run.noise_floor:.1%}"
+    several = {"nodes": f"{len(run.nodes)}: {listed(list(run.nodes))}", "between nodes": run.apart} if run.nodes else {}
     first = {"file": ", ".join(path.name for path in run.paths), "measured": run.datetime, "profile": run.profile}
     first |= {"commit": short(run.commit) if run.commit else None, "machine": run.machine}
     models = {f"model {name}": f"{model.class_name}, {model.source}" for name, model in run.models.items()}
-    found = {**first, **run.fingerprint, "at best": run.roofline, "noise floor": floor, **models}
+    found = {**first, **several, **run.facts, "at best": run.roofline, "noise floor": floor, **models}
     return {key: str(value) for key, value in found.items() if value is not None}
 
 
@@ -151,19 +153,32 @@ def _sizes(quotients: Sequence[float]) -> str:
 
 
 def absolute(sides: Sequence[Side]) -> Part:
-    """Milliseconds of the unpruned models."""
+    """Milliseconds of the unpruned models, a column for each machine of each run."""
     found: dict[tuple[str, ...], dict[str, list[float]]] = {}
+    columns: dict[str, None] = {}
     for side in sides:
-        for cell, each in side.cells.items():
-            if each.latency is not None and each.latency.dense_seconds is not None:
-                place = (cell.model, cell.workload or MISSING, cell.dtype or MISSING)
-                found.setdefault(place, {}).setdefault(side.name, []).append(1000 * each.latency.dense_seconds)
+        for machine, records in side.run.machines.items():
+            name = f"{side.name}, {machine}" if machine else side.name
+            if any(record.latency for record in records) or not machine:
+                columns[name] = None
+            for place, seconds in _dense_seconds(records):
+                found.setdefault(place, {}).setdefault(name, []).append(1000 * seconds)
     rows = [
-        (*place, *(number(statistics.median(times[side.name]) if side.name in times else None) for side in sides))
+        (*place, *(number(statistics.median(times[name]) if name in times else None) for name in columns))
         for place, times in found.items()
     ]
-    headers = ("model", "workload", "dtype", *(f"{side.name}: ms" for side in sides))
+    headers = ("model", "workload", "dtype", *(f"{name}: ms" for name in columns))
     return Part("Absolute times of the unpruned models", table=Table(headers, tuple(rows), 3), notes=(ABOUT_ABSOLUTE,))
+
+
+def _dense_seconds(records: Iterable[Record]) -> Iterator[tuple[tuple[str, str, str], float]]:
+    """(model, workload, dtype) and the seconds of the unpruned model, of each cell and node once."""
+    met = set()
+    for record in records:
+        cell, latency = record.cell.plain, record.latency
+        if latency is not None and latency.dense_seconds is not None and (cell, record.node) not in met:
+            met.add((cell, record.node))
+            yield (cell.model, cell.workload or MISSING, cell.dtype or MISSING), latency.dense_seconds
 
 
 # -- quality ---------------------------------------------------------------------------------------------
@@ -262,7 +277,8 @@ def _signed(value: float) -> str:
 def _speed(each: Seen) -> str:
     if each.speedup is None or each.latency is None:
         return MISSING
-    return f"{number(each.speedup)} [{number(each.latency.low)}, {number(each.latency.high)}]"
+    over = f" {each.over.said}" if each.over else ""
+    return f"{number(each.speedup)} [{number(each.latency.low)}, {number(each.latency.high)}]{over}"
 
 
 def missing(sides: Sequence[Side]) -> Part:

@@ -21,6 +21,7 @@ from reports.document import Table
 from reports.measures import of_kind
 from reports.series import DENSE_FORMATS, Point, lines
 from reports.words import MISSING, fraction
+from sparsity.nodes import over_nodes
 from sparsity.record import Record
 
 ABOUT = (
@@ -73,7 +74,7 @@ def _place(workload: str) -> tuple[float, float, str]:
 
 
 def _speed(point: Point) -> tuple[float, float, float] | None:
-    """(logarithm of the speedup, of its low and of its high end with the noise floor), over all seeds."""
+    """(logarithm of the speedup, of its low and of its high end with the noise floor), over all seeds and nodes."""
     found = [r.latency for r in point.records if r.latency is not None]
     ends = [
         (math.log(x.speedup), math.log(x.low) - noise, math.log(x.high) + noise)
@@ -83,6 +84,9 @@ def _speed(point: Point) -> tuple[float, float, float] | None:
     ]
     if not ends:
         return None
+    if over := over_nodes(point.records):
+        noise = max(math.inf if x.withheld else math.log1p(x.noise_floor or 0.0) for x in found)
+        return math.log(over.value), math.log(over.low) - noise, math.log(over.high) + noise
     values, lows, highs = zip(*ends, strict=True)
     return statistics.fmean(values), min(lows), max(highs)
 

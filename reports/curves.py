@@ -5,8 +5,9 @@ No curve is drawn without a point, and no level without a curve in its panel.
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -15,13 +16,16 @@ from matplotlib.figure import Figure
 from reports import canvas
 from reports.measures import Height, height
 from reports.series import DENSE_FORMATS, NOT_PRUNED, Line, models, references
-from sparsity.record import Record
+from sparsity.record import Cell, Record
 
 Level = tuple[str, str, float]
 """(model, label, value) of a horizontal line."""
 Of = Callable[[Record], Height | None]
 FLOOR, BEST, CHANCE = "exact floor", "best possible", "chance"
 ABOUT_ASIDE = "Points at one sparsity stand a little apart, so that none hides another."
+ABOUT_NODES = (
+    "What several nodes measured is their mean with random effects; the table of such ratios says their spread. "
+)
 LEVEL_LOOKS: dict[str, dict[str, Any]] = {
     FLOOR: {"color": canvas.INK, "linestyle": ":", "linewidth": 1.3},
     BEST: {"color": canvas.INK, "linestyle": ":", "linewidth": 1.3},
@@ -52,6 +56,14 @@ def draw_lines(axes: Axes, lines: Sequence[Line], order: Sequence[str], of: Of, 
         heights = [(p.sparsity, h) for p in line.points if (h := height(p, of, geometric)) is not None]
         points = [(sparsity, h.value, h.low, h.high) for sparsity, h in heights]
         canvas.curve(axes, canvas.text(line.label, 90), points, order.index(line.label), aside)
+
+
+def about_nodes(shown: Iterable[Record]) -> str:
+    """What a figure of ratios says of those that several nodes measured; empty where none did."""
+    found: dict[Cell, set[str | None]] = {}
+    for record in shown:
+        found.setdefault(dataclasses.replace(record.cell.plain, task=None, seed=None), set()).add(record.node)
+    return ABOUT_NODES if any(len(nodes) > 1 for nodes in found.values()) else ""
 
 
 def _draw_levels(panels: dict[str, Axes], levels: Sequence[Level]) -> None:

@@ -14,3 +14,5 @@ class Drawn:
     figure: Figure
     cells: tuple[str, ...]
     """As text, each once."""
+    nodes: tuple[str, ...] = ()
+    """Of a figure of one machine of several, its nodes; empty where it is of the whole run."""

@@ -10,9 +10,10 @@ value by the last one of the same name (`getRatio` in its src/write.ts), so an a
 `bencher.json` is Bencher Metric Format (https://bencher.dev/docs/reference/bencher-metric-format), to be read with
 the adapter `json`. `latency` (nanoseconds) and `file-size` (bytes) are measures that Bencher brings along.
 
-Only cells that passed are handed to those two; what was not measured is absent, never 0. JSON is strict: what is no
-finite number is left out. Strings from outside are put on one line, and in the table those that a spreadsheet would
-run as a formula begin with an apostrophe.
+Only cells that passed are handed to those two; what was not measured is absent, never 0. A cell that several nodes
+measured is handed on once for each, with the node in its name. Seconds are not, where the nodes of the run differ: the
+next run may measure a cell on another. JSON is strict: what is no finite number is left out. Strings from outside are
+put on one line, and in the table those that a spreadsheet would run as a formula begin with an apostrophe.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ LONGEST_NAME = 1024
 NANO = 1e9
 DIGITS = 9
 LOSSES = {"accuracy": ("loss of accuracy", "points"), "mean_nll": ("loss of mean NLL", "nats")}
+MEASURED = ("latency", "memory", "quality")
 Entry = str | int | float | None
 
 
@@ -51,7 +53,7 @@ def files(run: Run) -> dict[str, str]:
     return {
         "cells.csv": cells(run.records),
         "github-action-benchmark.json": _json(smaller_is_better(run.drawn)),
-        "bencher.json": _json(bencher(run.drawn)),
+        "bencher.json": _json(bencher(run.drawn, len(run.machines))),
         "summary.md": summary(run),
     }
 
@@ -67,12 +69,15 @@ def cells(records: Sequence[Measured]) -> str:
     columns = [
         (section, name) for section, name in _columns() if any(_value(r.record, section, name) != "" for r in records)
     ]
-    headers = ["test", "outcome", "reason", *AXES, *(f"{section}.{name}" for section, name in columns)]
+    several = any(each.record.node is not None for each in records)
+    node = ["node"] if several else []
+    headers = ["test", "outcome", "reason", *node, *AXES, *(f"{section}.{name}" for section, name in columns)]
     rows = [
         [
             each.fullname,
             each.record.outcome or "passed",
             each.record.reason,
+            *([each.record.node] if several else []),
             *(getattr(each.record.cell, axis) for axis in AXES),
             *(_value(each.record, section, name) for section, name in columns),
         ]
@@ -137,9 +142,9 @@ def smaller_is_better(records: Iterable[Record]) -> list[dict[str, Any]]:
     The range of a ratio is half of its 95 % interval, that of a loss its paired standard error.
     """
     found: dict[str, dict[str, Any]] = {}
-    for record in records:
+    for record, cell in _named(records):
         for kind, unit, value, spread, verdict in _small(record):
-            name = _name(f"{kind}: {record.cell}")
+            name = _name(f"{kind}: {cell}")
             entry: dict[str, Any] = {"name": name, "unit": unit, "value": _rounded(value)}
             if spread is not None:
                 entry["range"] = f"± {spread:.3g}"
@@ -163,16 +168,33 @@ def _small(record: Record) -> Iterator[tuple[str, str, float, float | None, str 
         yield kind, unit, loss.value, loss.stderr, loss.verdict
 
 
-def bencher(records: Iterable[Record]) -> dict[str, dict[str, dict[str, float]]]:
-    """By benchmark, which is a cell, the value of each measure with its lower and upper end."""
+def bencher(records: Iterable[Record], machines: int = 1) -> dict[str, dict[str, dict[str, float]]]:
+    """By benchmark, which is a cell, the value of each measure with its lower and upper end; of so many machines."""
     found: dict[str, dict[str, dict[str, float]]] = {}
-    for record in records:
+    for record, cell in _named(records):
         for measure, value in _measures(record):
+            if measure == "latency" and machines > 1:
+                continue
             ends = {"value": value.value, "lower_value": value.low, "upper_value": value.high}
             known = {key: _rounded(number) for key, number in ends.items() if number is not None}
             if value.finite:
-                found.setdefault(_name(str(record.cell)), {}).setdefault(measure, known)
+                found.setdefault(_name(cell), {}).setdefault(measure, known)
     return found
+
+
+def _named(records: Iterable[Record]) -> list[tuple[Record, str]]:
+    """Each with the name of its cell, and of its node where several measured the same of that cell."""
+    every = list(records)
+    held: dict[tuple[Cell, str], set[str | None]] = {}
+    for record in every:
+        for section in MEASURED:
+            if getattr(record, section) is not None:
+                held.setdefault((record.cell, section), set()).add(record.node)
+    several = {cell for (cell, _), nodes in held.items() if len(nodes) > 1}
+    return [
+        (record, f"{record.cell} · node {record.node}" if record.cell in several and record.node else str(record.cell))
+        for record in every
+    ]
 
 
 def _measures(record: Record) -> Iterator[tuple[str, Value]]:

@@ -19,10 +19,13 @@ from reports.run import Run
 from reports.series import Line, models
 from reports.sources import behind
 from reports.words import MEBI, slugs
+from sparsity.nodes import listed, shared
 from sparsity.record import Record
 
 MACHINE_KEYS = ("gpu", "cpu", "device", "dtype", "simd", "threads", "system", "python", "torch", "transformers")
 """What of a fingerprint the footers name, where it is there; the page shows all of it."""
+DIFFERS = "differs"
+"""What stands for a value that is another on some node."""
 Entry = tuple[str, Figure | None, Sequence[Record]]
 """The stem of the file names, the figure, and the records whose numbers it shows."""
 
@@ -38,10 +41,40 @@ def draw(run: Run) -> dict[str, Drawn]:
             *_ours(records, footer),
         ]
     return {
-        stem: Drawn(figure, tuple(dict.fromkeys(str(record.cell) for record in used)))
+        stem: Drawn(figure, tuple(dict.fromkeys(str(record.cell) for record in used)), _own_nodes(run, stem, used))
         for stem, figure, used in entries
         if figure is not None
     }
+
+
+def _own_nodes(run: Run, stem: str, used: Sequence[Record]) -> tuple[str, ...]:
+    """Those of a figure of a single machine of several."""
+    times = _stems_of_times(run)
+    return _nodes(used) if len(times) > 1 and stem in times.values() else ()
+
+
+def _nodes(records: Sequence[Record]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(record.node for record in records if record.node is not None))
+
+
+def _stems_of_times(run: Run) -> dict[str, str]:
+    """By machine, the stem of the figure of its times."""
+    timed = [machine for machine, records in run.machines.items() if of_kind(records, "latency")]
+    if len(timed) < 2:
+        return dict.fromkeys(timed, "required-time")
+    return {machine: f"required-time-{slug}" for machine, slug in slugs(timed).items()}
+
+
+def _times(run: Run, names: Sequence[str]) -> list[Entry]:
+    """A figure of seconds for each machine."""
+    found: list[Entry] = []
+    stems = _stems_of_times(run)
+    for machine, stem in stems.items():
+        own = run.machines[machine]
+        footer = provenance(run, names, nodes=_nodes(of_kind(own, "latency")))
+        drawn = required_time(own, footer, machine if len(stems) > 1 else "")
+        found.append((stem, drawn, behind(own, "latency", measures.seconds)))
+    return found
 
 
 def _of_the_study(run: Run, records: Sequence[Record], footer: str) -> list[Entry]:
@@ -58,7 +91,7 @@ def _of_the_study(run: Run, records: Sequence[Record], footer: str) -> list[Entr
     return [
         *entries,
         ("required-memory", required_memory(records, footer), behind(records, "memory", measures.held_bytes)),
-        ("required-time", required_time(records, footer), behind(records, "latency", measures.seconds)),
+        *_times(run, names),
         ("perplexity", perplexity(records, footer), behind(records, "quality", measures.perplexity, "mean_nll")),
         ("text-classification-accuracy", text_classification_accuracy(records, heads), accuracies),
     ]
@@ -77,11 +110,13 @@ def _ours(records: Sequence[Record], footer: str) -> list[Entry]:
     ]
 
 
-def provenance(run: Run, names: Sequence[str], metric: str = "mean_nll") -> str:
-    """The footer: machine, profile, commit, and what each of these models is, with the head of the metric."""
-    machine = [f"{key} {run.fingerprint[key]}" for key in MACHINE_KEYS if key in run.fingerprint]
+def provenance(run: Run, names: Sequence[str], metric: str = "mean_nll", nodes: Sequence[str] = ()) -> str:
+    """The footer: machine, profile, commit, and what each of these models is, with the head of the metric.
+
+    Of a run on several nodes, these or all of them stand in place of the machine, with what they have in common.
+    """
     parts = [
-        "; ".join(machine) or run.machine,
+        _machine(run, nodes) or run.machine,
         run.profile and f"profile {run.profile}",
         run.commit and f"commit {run.commit}",
     ]
@@ -92,6 +127,17 @@ def provenance(run: Run, names: Sequence[str], metric: str = "mean_nll") -> str:
             what = [head, model.source, "demonstration model" if model.demonstration else None]
             parts.append(f"{name}: {', '.join(each for each in what if each)}")
     return canvas.text(" | ".join(part for part in parts if part), longest=1000)
+
+
+def _machine(run: Run, nodes: Sequence[str]) -> str:
+    chosen = {name: run.nodes[name] for name in nodes or run.nodes}
+    if not chosen:
+        return "; ".join(f"{key} {run.fingerprint[key]}" for key in MACHINE_KEYS if key in run.fingerprint)
+    known, same = {key for node in chosen.values() for key in node.fingerprint}, shared(chosen)
+    some = f"{len(chosen)} nodes" if len(chosen) > 1 else "node"
+    told = [f"{some}: {listed(list(chosen))}"]
+    told += [f"{key} {same.get(key, DIFFERS)}" for key in MACHINE_KEYS if key in known]
+    return "; ".join(told)
 
 
 def required_memory(records: Sequence[Record], footer: str = "") -> Figure | None:
@@ -117,8 +163,11 @@ def required_memory(records: Sequence[Record], footer: str = "") -> Figure | Non
     )
 
 
-def required_time(records: Sequence[Record], footer: str = "") -> Figure | None:
-    """Time of a forward pass against sparsity, drift of the machine taken out; in ms where all are below a second."""
+def required_time(records: Sequence[Record], footer: str = "", machine: str = "") -> Figure | None:
+    """Time of a forward pass against sparsity, drift of the machine taken out; in ms where all are below a second.
+
+    `records` are of one machine, which has a name where there are others.
+    """
     found = of_kind(records, "latency")
     longest = max((r.latency.pruned_seconds for r in found if r.latency), default=0.0)
     unit, factor = ("ms", 1e3) if longest < 1.0 else ("s", 1.0)
@@ -132,7 +181,8 @@ def required_time(records: Sequence[Record], footer: str = "") -> Figure | None:
         return None if beside is None else beside * factor
 
     levels = dense_levels(found, scaled, dense)
-    labels = ("Required time", f"time per forward pass ({unit})")
+    title = canvas.text(f"Required time, on {machine}") if machine else "Required time"
+    labels = (title, f"time per forward pass ({unit})")
     lines = kinds_of_lines(found, "latency")
     doubtful = sum(1 for r in found if r.latency and r.latency.verdict == "inconclusive")
     notes = "Points: the ratio to the unpruned model, timed in turns, times that model's median over the whole run; "

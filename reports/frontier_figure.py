@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from matplotlib.transforms import Bbox, BboxBase
 
 from reports import canvas
+from reports.curves import about_nodes
 from reports.recovery import METRICS
 from reports.series import NOT_PRUNED
 from reports.sources import pooled
@@ -42,7 +43,8 @@ def frontier_figure(records: Sequence[Record], footer: str = "") -> Figure | Non
     notes = (
         "Filled: beaten by nothing in time, weights and quality at once; joined: those that lead in time and quality; "
     )
-    canvas.finish(figure, footer, notes + "open circles: on the frontier for their weights. Grey: beaten. Bars: 95 %.")
+    notes += "open circles: on the frontier for their weights. Grey: beaten. Bars: 95 %. "
+    canvas.finish(figure, footer, (notes + about_nodes(on_frontier(records))).strip())
     for title, leading in joined.items():
         _name(panels[title], leading)
     return figure

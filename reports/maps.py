@@ -21,10 +21,12 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from reports import canvas, measures
 from reports.break_even import PLAIN, Crossing, crossings
+from reports.curves import about_nodes
 from reports.measures import of_kind
 from reports.series import DENSE_FORMATS, Line, Point, lines
 from reports.sources import among
 from reports.words import fraction
+from sparsity.nodes import over_nodes
 from sparsity.record import Record
 
 COLOURS = matplotlib.colormaps["YlGn_r"]
@@ -59,7 +61,7 @@ def break_even(records: Sequence[Record], footer: str = "") -> Figure | None:
         axes.set_ylabel("batch size")
         _map(axes, found)
     notes = "Interpolated between sparsities that were measured. Grey, >: slower up to there; ?: told by no interval."
-    canvas.finish(figure, footer, notes)
+    canvas.finish(figure, footer, " ".join(filter(None, [notes, about_nodes(on_map(records))])))
     return figure
 
 
@@ -147,6 +149,7 @@ def speed_map(records: Sequence[Record], footer: str = "") -> Figure | None:
     _colour_bar(figure, mesh, reach)
     left_out = f" {len(panels) - PANELS} more models and formats are not drawn." if len(panels) > PANELS else ""
     notes = "Bold line: 1x, interpolated between sparsities that were measured; none where no interval tells. "
+    notes += about_nodes(on_speed_map(records))
     canvas.finish(figure, footer, notes + f"?: the verdict is inconclusive.{left_out}")
     return figure
 
@@ -190,7 +193,8 @@ def _size(workload: str) -> tuple[int, int]:
 
 
 def _number(axes: Axes, place: tuple[int, int], value: float, point: Point, norm: LogNorm) -> None:
-    said = measures.verdict(r.latency.verdict for r in point.records if r.latency)
+    over = over_nodes(point.records)
+    said = over.verdict if over else measures.verdict(r.latency.verdict for r in point.records if r.latency)
     doubt = "" if said in ("faster", "same", "slower") else "?"
     strength = abs(math.log(value)) / math.log(float(norm.vmax or MOST))
     written = (f"{value:.2f}" if value < 10 else f"{value:.3g}") + doubt

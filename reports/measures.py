@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from reports.series import Line, Point, control_of, lines, same_conditions
+from sparsity.nodes import over_nodes
 from sparsity.record import Memory, Record
 
 NATS_LIMIT = 700.0
@@ -70,9 +71,10 @@ def _against_control(record: Record, records: Iterable[Record], of: Callable[[Re
 
 
 def ratio_of_time(record: Record, records: Iterable[Record]) -> float | None:
-    """Time over dense time: the paired ratio of the record, else against the median of its control in `records`."""
-    own = time_ratio(record)
-    return own if own is not None else _against_control(record, of_kind(records, "latency"), seconds)
+    """Time over dense time: the record's paired ratio, else to the median of its control in `records`, of its node."""
+    if (own := time_ratio(record)) is not None:
+        return own
+    return _against_control(record, [r for r in of_kind(records, "latency") if r.node == record.node], seconds)
 
 
 def ratio_of_memory(record: Record, records: Iterable[Record]) -> float | None:
@@ -96,7 +98,7 @@ def steady_seconds(record: Record, records: Iterable[Record]) -> Height | None:
 
     The ratio to the reference, timed in turns, with its interval, times the reference's median over
     all cells of the same conditions: what the machine did meanwhile meets both arms and cancels.
-    Without such a ratio, median and quartiles.
+    Without such a ratio, median and quartiles. `records` are of one machine.
     """
     latency = record.latency
     if latency is None or not (latency.speedup and latency.low and latency.high):
@@ -168,8 +170,11 @@ def accuracy(record: Record) -> Height | None:
 def height(point: Point, of: Callable[[Record], Height | None], geometric: bool = False) -> Height | None:
     """The height of a point: of its record, or the mean over its seeds with their range.
 
-    `geometric`: the mean of logarithms, which for perplexities is the mean in nats.
+    `geometric`: the mean of logarithms, which for perplexities is the mean in nats. Of times faster that several nodes
+    measured, the mean with random effects and its interval.
     """
+    if of is speedup and (over := over_nodes(point.records)):
+        return Height(over.value, over.low, over.high)
     found = [each for record in point.records if (each := of(record)) is not None]
     if len(found) < 2:
         return found[0] if found else None

@@ -6,7 +6,8 @@ text: `markdown` and `html` write it down.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from reports import break_even, harness, recovery, study, tables
@@ -16,6 +17,7 @@ from reports.measures import kinds_of_lines, ratio_of_time, total_bytes
 from reports.run import Run
 from reports.series import NOT_PRUNED, Line, models
 from reports.words import MISSING, fraction, mebibytes, number
+from sparsity import nodes
 from sparsity.record import Model, Record
 
 TITLE = "What pruning bought here"
@@ -30,6 +32,15 @@ ABOUT_QUALITY = (
     "several seeds were run: their mean and, in brackets, their range."
 )
 ABOUT_PERPLEXITY = "Differences are in mean NLL. The perplexities of the models are different quantities."
+ABOUT_NODES = (
+    "Nodes of equal fingerprints count as one machine for times in seconds, and as several where ratios are pooled."
+)
+ABOUT_POOLED = (
+    "Ratios of one way to run a model that several nodes measured, each within itself: the mean with the node as a "
+    "random effect (Paule and Mandel's spread, Hartung and Knapp's interval of Student's t). τ: the standard deviation "
+    "between nodes, of logarithms: 0.05 is about 5 %."
+)
+Notes = tuple[str, ...]
 ABOUT_COST = "Seconds: median over seeds. Extra memory: beyond the model, the largest over seeds."
 
 
@@ -39,7 +50,7 @@ def page(run: Run, pictures: Iterable[Picture] = ()) -> Document:
     parts = [
         _findings(run.drawn),
         _pictures(tuple(pictures)),
-        _tables(run.drawn),
+        _tables(run),
         _beside_the_study(run),
         _not_measured(run),
         _what_was_run(run),
@@ -47,7 +58,7 @@ def page(run: Run, pictures: Iterable[Picture] = ()) -> Document:
     return Document(
         title=TITLE,
         answer=recovery.answer(run.drawn),
-        caveats=(DEMONSTRATION,) if demonstrated else (),
+        caveats=(*((DEMONSTRATION,) if demonstrated else ()), *filter(None, [run.apart])),
         parts=tuple(part for part in parts if part is not None),
     )
 
@@ -63,7 +74,7 @@ def _what_was_run(run: Run) -> Part:
         ("noise floor", None if run.noise_floor is None else f"{run.noise_floor:.1%}"),
         ("resumed", f"{run.resumed} times" if run.resumed else None),
         *(("of the data", note) for note in run.notes),
-        *run.fingerprint.items(),
+        *run.facts.items(),
     ]
     rows = tuple((key, str(value)) for key, value in facts if value is not None)
     about = Table(("model", "class", "source", "label"), tuple(_model_row(*each) for each in _models(run)), 4)
@@ -72,8 +83,17 @@ def _what_was_run(run: Run) -> Part:
         "What was run",
         table=Table(("", ""), rows, text_columns=2),
         notes=(repeated,) if run.repeated else (),
-        parts=(Part("Models", table=about),) if about else (),
+        parts=(*((Part("Models", table=about),) if about else ()), *_nodes(run)),
     )
+
+
+def _nodes(run: Run) -> tuple[Part, ...]:
+    """The machines of a run that had several."""
+    if not run.nodes:
+        return ()
+    rows = tuple(map(tuple, nodes.table(run.drawn, run.nodes)))
+    limits = tuple(f"{name} at best: {node.roofline}." for name, node in run.nodes.items() if node.roofline)
+    return (Part("Nodes", paragraphs=limits, table=Table(nodes.HEADERS, rows, 2), notes=(ABOUT_NODES,)),)
 
 
 def _models(run: Run) -> list[tuple[str, Model | None]]:
@@ -92,21 +112,34 @@ def _findings(records: Sequence[Record]) -> Part:
     return Part("What it found", points=found, paragraphs=() if found else (NOTHING_FOUND,))
 
 
-def _tables(records: Sequence[Record]) -> Part:
+def _tables(run: Run) -> Part:
+    records = run.drawn
     found = [
-        ("Memory and time", tables.memory_and_time(records), _about_time(records)),
+        *_by_machine(run, "Memory and time", tables.memory_and_time, _about_time),
+        ("Times faster over several nodes", tables.over_several_nodes(records), (ABOUT_POOLED,)),
         ("Break-even sparsity", break_even.table(records), (break_even.ABOUT,)),
         ("Memory, part by part (MiB)", tables.memory_parts(records), (ABOUT_PEAK,)),
         ("Perplexity", tables.perplexity(records), (ABOUT_QUALITY, ABOUT_PERPLEXITY)),
         ("Text classification accuracy", tables.accuracy(records), (ABOUT_QUALITY,)),
         ("Tasks of lm-evaluation-harness", harness.table(records), (harness.ABOUT,)),
-        ("Recovery", recovery.recovered(records), (recovery.ABOUT_RECOVERY,)),
+        *_by_machine(run, "Recovery", recovery.recovered, lambda _: (recovery.ABOUT_RECOVERY,)),
         ("Ladder", recovery.ladder(records), (recovery.ABOUT_LADDER,)),
-        ("Cost of holding masks", recovery.training(records), (recovery.ABOUT_TRAINING,)),
-        ("Pruning cost", tables.pruning_cost(records), (ABOUT_COST,)),
+        *_by_machine(run, "Cost of holding masks", recovery.training, lambda _: (recovery.ABOUT_TRAINING,)),
+        *_by_machine(run, "Pruning cost", tables.pruning_cost, lambda _: (ABOUT_COST,)),
     ]
     parts = tuple(Part(title, table=table, notes=notes) for title, table, notes in found if table)
     return Part("Tables", paragraphs=() if parts else ("No table: nothing was measured for one.",), parts=parts)
+
+
+def _by_machine(
+    run: Run, title: str, table: Callable[[Sequence[Record]], Table], notes: Callable[[Sequence[Record]], Notes]
+) -> list[tuple[str, Table, Notes]]:
+    """A table that holds seconds, once for each machine."""
+    found = [(machine, made, records) for machine, records in run.machines.items() if (made := table(records))]
+    return [
+        (f"{title}, on {machine}" if len(run.machines) > 1 else title, made, notes(records))
+        for machine, made, records in found
+    ]
 
 
 def _about_time(records: Sequence[Record]) -> tuple[str, ...]:
@@ -129,11 +162,14 @@ def _not_measured(run: Run) -> Part | None:
 def _beside_the_study(run: Run) -> Part | None:
     """The study's numbers beside ours, one table per model of ours that has a counterpart and was measured."""
     parts: list[Part] = []
-    for name in models(run.drawn):
-        model = run.models.get(name)
-        published = study.counterpart(name, model.class_name if model else None)
-        if published is not None and (ours := _ours(name, run.drawn)):
-            parts.append(_comparison(name, published, ours, run.drawn))
+    for machine, records in run.machines.items():
+        where = f", on {machine}" if len(run.machines) > 1 else ""
+        for name in models(records):
+            model = run.models.get(name)
+            published = study.counterpart(name, model.class_name if model else None)
+            if published is not None and (ours := _ours(name, records)):
+                part = _comparison(name, published, ours, records)
+                parts.append(replace(part, title=f"{part.title}{where}"))
     source = f"Source: {study.SOURCE}. {study.CAVEAT}"
     return Part("Beside the original study", paragraphs=(source,), parts=tuple(parts)) if parts else None
 

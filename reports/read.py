@@ -1,8 +1,8 @@
 """Result files as frozen values: one `Run`, whichever number of files it came from.
 
 What a file is and when it is refused is said in `sparsity.result_file`. Refuses as well files that do not belong
-together, because their machine or software differs or because both hold the same cell. Records of failed cells are
-kept, for the list of what was not measured, never for drawing.
+together, because their settings, or machine and software, differ or because both hold the same cell of the same node.
+Records of failed cells are kept, for the list of what was not measured, never for drawing.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def _run(file: ResultFile) -> Run:
         notes=tuple(ours.notes or ()),
         resumed=ours.resumed or 0,
         repeated=file.repeated,
+        nodes=ours.nodes or {},
     )
 
 

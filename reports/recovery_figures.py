@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports import canvas, measures
-from reports.curves import ABOUT_ASIDE, draw_lines
+from reports.curves import ABOUT_ASIDE, about_nodes, draw_lines
 from reports.measures import kinds_of_lines
 from reports.recovery import METRICS, Step, ladders, step_name
 from reports.series import NOT_PRUNED, Line
@@ -154,9 +154,8 @@ def ladder(records: Sequence[Record], footer: str = "") -> Figure | None:
     notes = (
         "Each step goes on from what the one before it left. Below: the difference in quality, from the unpruned model "
     )
-    canvas.finish(
-        figure, footer, notes + "after as much training where a step was trained, with half of the 95 % interval."
-    )
+    notes += "after as much training where a step was trained, with half of the 95 % interval. "
+    canvas.finish(figure, footer, (notes + about_nodes(on_ladders(records))).strip())
     return figure
 
 

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports import canvas, measures
-from reports.curves import ABOUT_ASIDE, draw_lines
+from reports.curves import ABOUT_ASIDE, about_nodes, draw_lines
 from reports.measures import of_kind
 from reports.series import NOT_PRUNED, Line, lines, models
 from reports.sources import among, pooled
@@ -102,7 +102,7 @@ def formats_on_one_mask(records: Sequence[Record], footer: str = "") -> Figure |
         "Bars: 95 % interval. Filled: the verdict is certain. Beside each: resident weights, and the verdict on the "
         "time. 1: the unpruned dense model; its own row is that model against its copy, which shows the noise."
     )
-    canvas.finish(figure, footer, notes, apart=0.12)
+    canvas.finish(figure, footer, " ".join(filter(None, [notes, about_nodes(on_one_mask(records))])), apart=0.12)
     return figure
 
 
@@ -193,6 +193,7 @@ def speedup_against_limits(records: Sequence[Record], footer: str = "") -> Figur
     notes = (
         f"Bars: 95 % interval. {ABOUT_ASIDE} 1/(1 − sparsity): were time in proportion to the weights that are kept. "
     )
+    notes += about_nodes(record for panel in found for record in panel.records)
     canvas.finish(figure, footer, notes + _about_limits(found))
     return figure
 
@@ -227,11 +228,12 @@ def _against(axes: Axes, panel: Panel, order: Sequence[str]) -> None:
 
 
 def _ceilings(panel: Panel) -> dict[float, str]:
-    """What to call each; a model with another head has another."""
+    """What to call each; a model with another head has another, and so has every node."""
     found: dict[float, str] = {}
+    several = len({record.node for record in panel.records}) > 1
     for record in panel.records:
         if record.latency and record.latency.ceiling:
-            named = " · ".join(filter(None, [CEILING, record.cell.task]))
+            named = " · ".join(filter(None, [CEILING, record.cell.task, record.node if several else None]))
             found.setdefault(record.latency.ceiling, canvas.text(named))
     return found
 
@@ -252,5 +254,8 @@ def _roofline(axes: Axes, panel: Panel, order: Sequence[str]) -> list[float]:
 
 
 def _mean_limit(records: Sequence[Record]) -> float | None:
+    """None over several nodes: the limits of several machines are no limit of any."""
+    if len({record.node for record in records}) > 1:
+        return None
     found = [value for record in records if (value := measures.roofline_speedup(record)) is not None]
     return float(np.exp(np.mean(np.log(found)))) if found else None

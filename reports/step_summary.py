@@ -16,6 +16,7 @@ from reports.run import Run
 from reports.words import MISSING, number
 from sparsity import answers
 from sparsity.frontier import Cost, Loss, candidates, costs
+from sparsity.nodes import listed
 from sparsity.record import Cell, Record
 
 LONGEST = 60_000
@@ -82,7 +83,9 @@ def _page(run: Run, told: Sequence[str], rows: Sequence[tuple[str, ...]], shown:
         parts.append(Part(f"Failed or not measured: {len(run.missing)}", points=_first(reasons, REASONS)))
     answer = Part("The answer", points=_first(told, SENTENCES)) if told else None
     stopped = [f"The run was stopped: {run.not_run} tests were not run."] if run.not_run else []
-    return markdown.render(Document("What pruning bought", answer, (_where(run), *stopped), tuple(parts)))
+    return markdown.render(
+        Document("What pruning bought", answer, (_where(run), *filter(None, [run.apart]), *stopped), tuple(parts))
+    )
 
 
 def _row(way: Way) -> tuple[str, ...]:
@@ -97,7 +100,8 @@ def _time(cost: Cost) -> str:
     if not (cost.speedup and cost.low and cost.high):
         return MISSING
     ratio, low, high = (number(1 / times) for times in (cost.speedup, cost.high, cost.low))
-    return f"{ratio} [{low}, {high}]"
+    over = f" {cost.over.said}" if cost.over else ""
+    return f"{ratio} [{low}, {high}]{over}"
 
 
 def _reasons(run: Run) -> Counter[str]:
@@ -107,11 +111,12 @@ def _reasons(run: Run) -> Counter[str]:
 
 def _where(run: Run) -> str:
     """Machine, software and commit in a line."""
-    known = run.fingerprint
+    known = run.facts
     days = dict.fromkeys(moment[:10] for moment in (run.datetime or "").split("; "))
     facts = [
+        f"{len(run.nodes)} nodes: {listed(list(run.nodes))}" if run.nodes else None,
         known.get("gpu"),
-        run.machine or known.get("cpu"),
+        known.get("cpu") if run.nodes else run.machine or known.get("cpu"),
         f"threads {known['threads']}" if "threads" in known else None,
         f"torch {known['torch']}" if "torch" in known else None,
         f"commit {short(run.commit)}" if run.commit else None,

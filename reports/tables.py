@@ -17,6 +17,9 @@ from reports.measures import height, kinds_of_lines, of_kind, ratio_of_memory, r
 from reports.run import NotMeasured
 from reports.series import DENSE_FORMATS, Line, Point, is_control, models, references
 from reports.words import MISSING, fraction, mebibytes, number, signed
+from sparsity import answers
+from sparsity.frontier import costs
+from sparsity.nodes import over_nodes
 from sparsity.record import Quality, Record
 
 SECTIONS = ("latency", "memory", "quality")
@@ -29,7 +32,10 @@ Column = tuple[str, Callable[[Point], str]]
 
 
 def memory_and_time(records: Sequence[Record]) -> Table:
-    """The study's table: MiB and seconds per model, with each one's ratio to dense and the verdict on time."""
+    """The study's table: MiB and seconds per model, with each one's ratio to dense and the verdict on time.
+
+    `records` are of one machine.
+    """
     found = of_kind(records, "latency") + of_kind(records, "memory")
     both = kinds_of_lines(records, "latency") + kinds_of_lines(records, "memory")
     columns = [
@@ -78,8 +84,32 @@ def accuracy(records: Sequence[Record]) -> Table:
     return _quality(records, "accuracy", columns)
 
 
+def over_several_nodes(records: Sequence[Record]) -> Table:
+    """The times faster that were pooled over nodes, how far these lie apart, and how many they are."""
+    found = [cost for cost in costs(records) if cost.over is not None]
+    several = len({cost.cell.workload for cost in found}) > 1
+    rows = tuple(
+        (
+            cost.cell.model,
+            answers.label(cost.cell, workload=several),
+            number(over.value),
+            f"{number(over.low)} to {number(over.high)}",
+            over.verdict,
+            f"{over.tau:.3f}",
+            str(over.nodes),
+        )
+        for cost in found
+        if (over := cost.over)
+    )
+    headers = ("model", "way to run it", "times faster", "95 %", "verdict", "τ between nodes", "nodes")
+    return Table(headers, rows, text_columns=2)
+
+
 def pruning_cost(records: Sequence[Record]) -> Table:
-    """What pruning itself took, beside it torch's own, the calibration passes alone, and one copy of the weights."""
+    """What pruning itself took, beside it torch's own, the calibration passes alone, and one copy of the weights.
+
+    `records` are of one machine.
+    """
     groups: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
         if record.pruned is not None and record.pruned.seconds is not None and record.cell.method != "none":
@@ -182,6 +212,8 @@ def _seconds(point: Point) -> float | None:
 
 def _ratios(point: Point, records: Sequence[Record]) -> str:
     held = _mean(ratio_of_memory(r, records) for r in point.records)
+    if over := over_nodes(point.records):
+        return f"{number(held)} / {number(1 / over.value)} {over.verdict} ({over.said})"
     time = _mean(ratio_of_time(r, records) for r in point.records)
     said = measures.verdict(r.latency.verdict for r in point.records if r.latency)
     noise = all(is_control(r.cell) and r.cell.format in DENSE_FORMATS for r in point.records)

@@ -4,6 +4,9 @@ What a way costs is joined with what its choice of weights loses, whatever the f
 the very format comes before that of the masked dense model. Costs that were measured without a recovery stand for the
 recovered choice too, where those of that recovery were not measured, as in `sparsity.frontier`. A choice of which only
 quality was measured is a row with dashes. Columns in which nothing was measured are left out.
+
+A way that several nodes timed has a row for each. Where the nodes are not one machine, times in seconds are left out:
+the table is there to be sorted, and they would be sorted by their machines.
 """
 
 from __future__ import annotations
@@ -27,6 +30,12 @@ AXES = (
 )  # fmt: skip
 DENSE = (None, "dense")
 """The formats in which the quality of the masked dense model is measured."""
+SECONDS = {"unpruned ms", "ms"}
+"""Columns of absolute times."""
+ABOUT_MACHINES = (
+    "Milliseconds are left out: nodes that differ measured them, and sorted they would rank machines. They stand in "
+    "the tables and figures of each machine."
+)
 ABOUT = (
     "A row for each way to run a model, a number in each column; a dash is what was not measured.",
     "Times faster and smaller are of the unpruned model, and low and high the ends of the 95 % interval. Operations: "
@@ -74,6 +83,8 @@ class Verdicts:
     rows: tuple[Row, ...]
     absent: tuple[str, ...] = ()
     """Groups of columns of which nothing was measured."""
+    notes: tuple[str, ...] = ()
+    """What was left out, and why."""
 
     def __bool__(self) -> bool:
         return bool(self.rows)
@@ -89,6 +100,8 @@ class Way:
     """A way to run a model, with what was measured of it."""
 
     cell: Cell
+    node: str | None = None
+    """On which it was timed, of a run that had several."""
     latency: Latency | None = None
     memory: Memory | None = None
     dense_bytes: int | None = None
@@ -101,11 +114,13 @@ Lost = dict[Cell, dict[str, Loss]]
 """What was lost of each metric, by choice of weights and format."""
 
 
-def verdicts(records: Iterable[Record]) -> Verdicts:
-    """The table of these records."""
+def verdicts(records: Iterable[Record], machines: int = 1) -> Verdicts:
+    """The table of these records, which so many machines measured."""
     found = ways(records)
     dtypes = {way.cell.dtype for way in found if way.cell.dtype}
-    columns = [each for each in COLUMNS if each[0].heading != "dtype" or len(dtypes) > 1]
+    left_out = {"dtype"} if len(dtypes) < 2 else set()
+    left_out |= SECONDS if machines > 1 else set()
+    columns = [each for each in COLUMNS if each[0].heading not in left_out]
     values = [[write(way) for _, write in columns] for way in found]
     shown = [i for i in range(len(columns)) if any(row[i].text != MISSING for row in values)]
     rows = tuple(
@@ -113,14 +128,15 @@ def verdicts(records: Iterable[Record]) -> Verdicts:
         for way, row in zip(found, values, strict=True)
     )
     kept = tuple(columns[i][0] for i in shown)
-    return Verdicts(kept, rows, tuple(group for group in MEASURED if group not in {each.group for each in kept}))
+    absent = tuple(group for group in MEASURED if group not in {each.group for each in kept})
+    return Verdicts(kept, rows, absent, (ABOUT_MACHINES,) if machines > 1 else ())
 
 
 def ways(records: Iterable[Record]) -> list[Way]:
     """Every way to run a model of which anything was measured, model by model: with its costs, then quality alone."""
     counted = [record for record in records if record.outcome in DRAWN]
     paid, lost = _paid(counted), _lost(counted)
-    found, told = dict(paid), set[Cell]()
+    found, told = {cell: list(own) for cell, own in paid.items()}, set[Cell]()
     by_choice: dict[Cell, list[Cell]] = {}
     for place in paid:
         by_choice.setdefault(_choice(place), []).append(place)
@@ -129,26 +145,40 @@ def ways(records: Iterable[Record]) -> list[Way]:
         for place in by_choice.get(plain, ()) if key.recovery else ():
             if key.format in (*DENSE, place.format):
                 cell = replace(place, recovery=key.recovery)
-                found.setdefault(cell, replace(paid[place], cell=cell))
-    for cell, way in found.items():
+                found.setdefault(cell, [replace(way, cell=cell) for way in paid[place]])
+    for cell, own in found.items():
         keys = [replace(_choice(cell), format=kind) for kind in dict.fromkeys((*DENSE, cell.format))]
         told |= set(keys)
-        found[cell] = replace(way, lost={metric: loss for key in keys for metric, loss in lost.get(key, {}).items()})
-    every = [*found.values(), *(Way(key, lost=known) for key, known in lost.items() if key not in told)]
+        losses_of = {metric: loss for key in keys for metric, loss in lost.get(key, {}).items()}
+        found[cell] = [replace(way, lost=losses_of) for way in own]
+    every = [
+        *(way for own in found.values() for way in own),
+        *(Way(key, lost=known) for key, known in lost.items() if key not in told),
+    ]
     order = models(counted)
     return sorted(every, key=lambda way: order.index(way.cell.model))
 
 
-def _paid(records: Sequence[Record]) -> dict[Cell, Way]:
+def _paid(records: Sequence[Record]) -> dict[Cell, list[Way]]:
+    """By cell, a way for each node that timed it; bytes are the same on all."""
     dense = {cost.cell: cost.dense_bytes for cost in costs(records)}
-    found: dict[Cell, Way] = {}
+    timed: dict[Cell, dict[str | None, Latency]] = {}
+    memories: dict[Cell, Memory] = {}
     for record in records:
+        cell = replace(record.cell.plain, task=None)
         if record.latency is not None or record.memory is not None:
-            cell = replace(record.cell.plain, task=None)
-            known = found.get(cell) or Way(cell, dense_bytes=dense.get(replace(cell, seed=None)))
-            latency, memory = known.latency or record.latency, known.memory or record.memory
-            found[cell] = replace(known, latency=latency, memory=memory)
-    return found
+            latencies = timed.setdefault(cell, {})
+            if record.latency is not None:
+                latencies.setdefault(record.node, record.latency)
+            if record.memory is not None:
+                memories.setdefault(cell, record.memory)
+    return {
+        cell: [
+            Way(cell, node, latency, memories.get(cell), dense.get(replace(cell, seed=None)))
+            for node, latency in latencies.items() or [(None, None)]
+        ]
+        for cell, latencies in timed.items()
+    }
 
 
 def _lost(records: Sequence[Record]) -> Lost:
@@ -248,6 +278,7 @@ def _quality(metric: str) -> list[tuple[Column, Write]]:
 
 COLUMNS: tuple[tuple[Column, Write], ...] = (
     *map(_axis, AXES),
+    (Column(WAY, "node", "text"), lambda way: Value() if way.node is None else Value(way.node)),
     _number(TIME, "unpruned ms", _of_time("dense_seconds", 1e3)),
     _number(TIME, "ms", _of_time("pruned_seconds", 1e3)),
     _number(TIME, "times faster", _of_time("speedup")),

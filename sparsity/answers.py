@@ -6,7 +6,8 @@
 Of each model and metric the fastest that is certain to keep its quality, and the smallest where that is another.
 ± is the half-width of the 95 % interval, and brackets are its ends. "from dense trained as long": of a model that
 was trained after pruning, the difference is from the unpruned model after as much training, which was the better one,
-and not from that model as it is.
+and not from that model as it is. "over 3 nodes, τ 0.04": a ratio that several nodes measured, pooled with the node as a
+random effect, and the standard deviation between them, of logarithms.
 
 Standard library only. Says nothing of a model of which no pruned one could be judged.
 """
@@ -126,11 +127,12 @@ def speed(cost: Cost) -> str:
 
 
 def times(cost: Cost) -> str:
-    """`3.1x [2.9, 3.3]`; a dash where it was not measured."""
+    """`3.1x [2.9, 3.3]`, and over how many nodes; a dash where it was not measured."""
     if cost.speedup is None:
         return "–"
     places = 2 if cost.speedup < 2 else 1
-    return f"{cost.speedup:.{places}f}x [{cost.low:.{places}f}, {cost.high:.{places}f}]"
+    over = f" {cost.over.said}" if cost.over else ""
+    return f"{cost.speedup:.{places}f}x [{cost.low:.{places}f}, {cost.high:.{places}f}]{over}"
 
 
 def size(cost: Cost) -> str:

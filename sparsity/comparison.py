@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from sparsity import gate, gate_time
 from sparsity.errors import BadValue
 from sparsity.frontier import unpruned
-from sparsity.gate import FINE, INCOMPLETE, NOISY, REGRESSION, Finding, Terms
+from sparsity.gate import FINE, INCOMPLETE, NOISY, REGRESSION, Finding, Terms, incomparable
 from sparsity.gate_join import Joined, join
 from sparsity.record import Latency
 from sparsity.result_file import Key, Measured, ResultFile
@@ -24,6 +24,7 @@ from sparsity.result_file import Key, Measured, ResultFile
 WORST_FIRST = (REGRESSION, INCOMPLETE, NOISY, FINE)
 GAINS = ("improved", "faster", "mended")
 """Kinds of findings that are good news."""
+ELSEWHERE = "time, on another machine or software"
 LARGEST_MARGIN = 10.0
 Files = tuple[ResultFile, ResultFile]
 """A baseline, and what is compared with it."""
@@ -134,11 +135,11 @@ def _placed(finding: Finding, places: Sequence[int], pairs: int) -> Finding:
 
 
 def _but_time(joined: Joined, chances: Chances) -> list[Finding]:
-    terms = Terms(not joined.elsewhere, chances.qualities)
     found = []
-    for before, after, keys in joined.pairs.values():
+    for match, keys in joined.pairs.values():
+        terms = Terms(not match.elsewhere, chances.qualities)
         for kind in dict.fromkeys(["pruned", *(key.kind for key in keys)]):
-            found += gate.judged(kind, before.record, after.record, terms)
+            found += gate.judged(kind, match.before.record, match.after.record, terms)
     return found
 
 
@@ -151,11 +152,14 @@ def _is_timed(key: Key) -> bool:
 
 
 def _elsewhere(joined: Joined, rules: Rules) -> list[Finding]:
-    """One finding where no time can be compared, and there is some."""
-    if not rules.time or not joined.elsewhere or not any(map(_is_timed, joined.base)):
+    """What times cannot be compared: one finding for all of two runs of one machine each, else one for each cell."""
+    if not rules.time or not any(map(_is_timed, joined.base)):
         return []
-    said = f"time, on another machine or software: {'; '.join(joined.elsewhere)}"
-    return [Finding(INCOMPLETE, "not comparable", "", said)]
+    if joined.elsewhere:
+        said = f"{ELSEWHERE}: {'; '.join(joined.elsewhere)}"
+        return [Finding(INCOMPLETE, "not comparable", "", said)]
+    apart = {key: matches[0] for key, matches in joined.matches.items() if _is_timed(key) and matches[0].elsewhere}
+    return [incomparable(key.cell, f"{ELSEWHERE}: {'; '.join(match.elsewhere)}") for key, match in apart.items()]
 
 
 def _times(joined: Sequence[Joined], rules: Rules, chances: Chances) -> tuple[list[Finding], int]:
@@ -164,22 +168,25 @@ def _times(joined: Sequence[Joined], rules: Rules, chances: Chances) -> tuple[li
     keys = dict.fromkeys(key for each in here for key in each.base if _is_timed(key))
     findings, timed = [], 0
     for key in keys:
-        pairs = [pair for each in here if (pair := _latencies(each, key)) is not None]
-        if not pairs:
+        by_run = [own for each in here if (own := _latencies(each, key))]
+        if not by_run:
             continue
         absent = any(key not in each.base and key not in each.head for each in here)  # else it was told
         if absent and "missing" not in rules.allowed:
-            said = f"its time is in {len(pairs)} of {len(here)} pairs of runs"
+            said = f"its time is in {len(by_run)} of {len(here)} pairs of runs"
             findings.append(Finding(INCOMPLETE, "missing", str(key.cell), said))
+        pairs = [pair for own in by_run for pair in own]
         found = gate_time.judged(key.cell, pairs, chances.times, rules.margin)
         timed += gate_time.change(pairs) is not None
         findings += [found] if found else []
     return findings, timed
 
 
-def _latencies(joined: Joined, key: Key) -> tuple[Latency, Latency] | None:
-    both = [_latency(found, key) if (found := side.get(key)) else None for side in (joined.base, joined.head)]
-    return (both[0], both[1]) if both[0] and both[1] else None
+def _latencies(joined: Joined, key: Key) -> list[tuple[Latency, Latency]]:
+    """Of each machine that measured it in both runs."""
+    matches = [match for match in joined.matches.get(key, ()) if not match.elsewhere]
+    both = [(_latency(match.before, key), _latency(match.after, key)) for match in matches]
+    return [(before, after) for before, after in both if before and after]
 
 
 def _latency(measured: Measured, key: Key) -> Latency | None:

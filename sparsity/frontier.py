@@ -6,7 +6,8 @@ without a recovery stand for the recovered model too, unless those of that very 
 
 One-shot, the loss is from the unpruned model as it is; after a recovery it is from the better of that and of the
 unpruned model after as much training. Losses are in points of accuracy or in nats per token, and positive where
-quality was lost. Point estimates decide what beats what; ± and brackets are 95 % intervals.
+quality was lost. Point estimates decide what beats what; ± and brackets are 95 % intervals. All times are ratios to the
+unpruned model on the same node; those of one choice from several nodes are pooled with the node as a random effect.
 
 Refuses to guess: a candidate whose time or weights were not measured is on no frontier, and numbers of a cell that
 failed are no numbers.
@@ -20,7 +21,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from sparsity.judging import CONFIDENCE, MARGINS, UNITS, verdict
-from sparsity.record import Cell, Latency, Memory, Quality, Record, Recovered
+from sparsity.nodes import Speedup, over_nodes
+from sparsity.record import Cell, Memory, Quality, Record, Recovered
 
 CHOICE = ("model", "method", "pattern", "scope", "sparsity", "after", "task", "seed")
 """Axes that say which weights are gone."""
@@ -28,19 +30,21 @@ CHOICE = ("model", "method", "pattern", "scope", "sparsity", "after", "task", "s
 
 @dataclass(frozen=True)
 class Cost:
-    """What a choice of weights costs in one format on one workload; pooled over the seeds of its masks."""
+    """What a choice of weights costs in one format on one workload; pooled over the seeds of its masks, and nodes."""
 
     cell: Cell
     verdict: str | None = None
-    """On the time; `inconclusive` where seeds disagree."""
+    """On the time; `inconclusive` where seeds disagree, and over several nodes that of the pooled interval."""
     speedup: float | None = None
-    """Geometric mean over seeds; `low` and `high` are the outermost ends of their intervals."""
+    """Geometric mean over seeds; `low` and `high` are the outermost ends of their intervals, or of the pooled one."""
     low: float | None = None
     high: float | None = None
     weights_bytes: int | None = None
     """The largest over seeds."""
     dense_bytes: int | None = None
     """Weights of the unpruned model."""
+    over: Speedup | None = None
+    """How it was pooled, where that was over several nodes."""
 
     @property
     def smaller(self) -> float | None:
@@ -132,13 +136,13 @@ def candidates(records: Iterable[Record]) -> list[Candidate]:
 
 def costs(records: Iterable[Record]) -> list[Cost]:
     """What was measured in time and weights of each choice, format and workload, in the order measured."""
-    found: dict[Cell, tuple[list[Latency], list[Memory]]] = {}
+    found: dict[Cell, tuple[list[Record], list[Memory]]] = {}
     dense: dict[tuple[str, str | None, str | None], int] = {}
     for record in records:
         cell = replace(record.cell.plain, task=None, seed=None)
-        latencies, memories = found.setdefault(cell, ([], [])) if record.latency or record.memory else ([], [])
+        timed, memories = found.setdefault(cell, ([], [])) if record.latency or record.memory else ([], [])
         if record.latency:
-            latencies.append(record.latency)
+            timed.append(record)
         if record.memory:
             memories.append(record.memory)
             itself = record.memory.weights_bytes if unpruned(cell) and cell.format in ("dense", None) else None
@@ -146,15 +150,18 @@ def costs(records: Iterable[Record]) -> list[Cost]:
                 dense.setdefault((cell.model, cell.workload, cell.dtype), known)
     return [
         replace(
-            _time(cell, latencies),
+            _time(cell, timed),
             weights_bytes=max((memory.weights_bytes for memory in memories), default=None),
             dense_bytes=dense.get((cell.model, cell.workload, cell.dtype)),
         )
-        for cell, (latencies, memories) in found.items()
+        for cell, (timed, memories) in found.items()
     ]
 
 
-def _time(cell: Cell, latencies: Sequence[Latency]) -> Cost:
+def _time(cell: Cell, timed: Sequence[Record]) -> Cost:
+    if over := over_nodes(timed):
+        return Cost(cell, over.verdict, over.value, over.low, over.high, over=over)
+    latencies = [record.latency for record in timed if record.latency]
     known = [(x.speedup, x.low, x.high) for x in latencies if x.speedup and x.low and x.high]
     verdicts = {latency.verdict for latency in latencies}
     said = next(iter(verdicts)) if len(verdicts) == 1 else "inconclusive"

@@ -12,50 +12,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sparsity.gate import FINE, INCOMPLETE, REGRESSION, Finding
+from sparsity.gate_machines import OF_A_TASK, SETTINGS, Match, matched, shown, unlike
 from sparsity.record import Cell, Model
 from sparsity.result_file import DRAWN, Key, Measured, ResultFile
 
 ALLOWED = ("missing", "new", "renamed")
 """Findings that a user may allow."""
 BROKEN = ("failed", "error")
-
-
-def _pruned(key: Key) -> bool:
-    return key.cell.method not in (None, "none")
-
-
-def _trained(key: Key) -> bool:
-    return key.kind == "training" or key.cell.plain.recovery is not None or key.cell.after is not None
-
-
-def _of_harness(key: Key) -> bool:
-    return key.kind == "harness"
-
-
-def _judged(key: Key) -> bool:
-    return key.kind in ("quality", "recovered")
-
-
-SETTINGS: dict[str, Callable[[Key], bool]] = {
-    "dtype": lambda key: True,
-    "head": lambda key: key.kind in ("latency", "memory"),
-    "compile": lambda key: key.kind in ("latency", "memory"),
-    "calibration documents": _pruned,
-    "multiple": _pruned,
-    "learning rate": _trained,
-    "training batch": _trained,
-    "accumulate": _trained,
-    **dict.fromkeys(("lm-eval", "harness limit"), _of_harness),
-    **dict.fromkeys(("data", "data digest", "data documents"), _judged),
-    **dict.fromkeys(("training data", "training digest", "training documents"), _pruned),
-}
-"""What of a fingerprint was chosen for the run, and what hangs on it. All else of it is machine and software."""
-OF_A_TASK = "harness:"
-"""So begins what a fingerprint tells of one task of lm-evaluation-harness; its cells hang on it."""
 
 
 @dataclass(frozen=True)
@@ -76,19 +43,20 @@ class Joined:
     """A baseline and the file that is compared with it."""
 
     base: dict[Key, Measured]
-    """Those that may be compared."""
+    """Those that may be compared; where several nodes measured one, the first."""
     head: dict[Key, Measured]
+    matches: dict[Key, list[Match]]
+    """What both have: one for each node of the baseline with a like in the other file, at least one."""
     elsewhere: list[str]
-    """How machine and software differ."""
+    """How machine and software of the runs differ; empty where there are nodes, which are told cell by cell."""
     findings: list[Finding] = field(default_factory=list)
 
     @functools.cached_property
-    def pairs(self) -> dict[tuple[str, str], tuple[Measured, Measured, list[Key]]]:
+    def pairs(self) -> dict[tuple[str, str], tuple[Match, list[Key]]]:
         """Tests that measured the same, by their names, and what of it."""
-        found: dict[tuple[str, str], tuple[Measured, Measured, list[Key]]] = {}
-        for key, before in self.base.items():
-            if (after := self.head.get(key)) is not None:
-                found.setdefault((before.fullname, after.fullname), (before, after, []))[2].append(key)
+        found: dict[tuple[str, str], tuple[Match, list[Key]]] = {}
+        for key, (match, *_) in self.matches.items():
+            found.setdefault((match.before.fullname, match.after.fullname), (match, []))[1].append(key)
         return found
 
 
@@ -105,7 +73,11 @@ def join(base: ResultFile, head: ResultFile, allowed: Collection[str] = ()) -> J
     def open_(key: Key) -> bool:
         return not any(hangs(key) for _, hangs in differing)
 
-    found = Joined(_by_key(base, open_), _by_key(head, open_), _elsewhere(base, head), findings)
+    was, now = _by_key(base, open_), _by_key(head, open_)
+    matches = {key: matched(was[key], now[key], base, head) for key in was if key in now}
+    several = base.run.nodes or head.run.nodes
+    elsewhere = [] if several else unlike(base.run.fingerprint, head.run.fingerprint)
+    found = Joined(_firsts(was), _firsts(now), matches, elsewhere, findings)
     before, after = _troubles(base), _troubles(head)
     troubled = [*_missing(found, base, head, before, after), *_new(found, before)]
     troubled += [*_broken(found, base, before, after, open_), *_renamed(found)]
@@ -117,8 +89,17 @@ def _told(finding: Finding, allowed: Collection[str]) -> Finding:
     return dataclasses.replace(finding, status=FINE) if finding.kind in allowed else finding
 
 
-def _by_key(file: ResultFile, open_: Callable[[Key], bool]) -> dict[Key, Measured]:
-    return {key: entry for entry in file.entries for key in sorted(entry.keys, key=str) if open_(key)}
+def _by_key(file: ResultFile, open_: Callable[[Key], bool]) -> dict[Key, list[Measured]]:
+    found: dict[Key, list[Measured]] = {}
+    for entry in file.entries:
+        for key in sorted(entry.keys, key=str):
+            if open_(key):
+                found.setdefault(key, []).append(entry)
+    return found
+
+
+def _firsts(found: Mapping[Key, Sequence[Measured]]) -> dict[Key, Measured]:
+    return {key: entries[0] for key, entries in found.items()}
 
 
 def _differing(base: ResultFile, head: ResultFile) -> Iterator[tuple[str, Callable[[Key], bool]]]:
@@ -126,10 +107,10 @@ def _differing(base: ResultFile, head: ResultFile) -> Iterator[tuple[str, Callab
     before, after = base.run.fingerprint, head.run.fingerprint
     for name, hangs in SETTINGS.items():
         if before.get(name) != after.get(name):
-            yield f"{name} {_value(after, name)} where {_value(before, name)} was", hangs
+            yield f"{name} {shown(after, name)} where {shown(before, name)} was", hangs
     for name in sorted(before.keys() & after.keys()):
         if name.startswith(OF_A_TASK) and before[name] != after[name]:
-            yield f"{name} is {_value(after, name)} where it was {_value(before, name)}", _of_task(name)
+            yield f"{name} is {shown(after, name)} where it was {shown(before, name)}", _of_task(name)
     for name in sorted(base.run.models.keys() & head.run.models.keys()):
         was, now = base.run.models[name], head.run.models[name]
         if not _same(was, now):
@@ -154,20 +135,6 @@ def _same(one: Model, other: Model) -> bool:
 def _class(model: Model) -> str:
     weights = f"weights {model.digest[:12]}" if model.digest else None
     return " / ".join(filter(None, (model.class_name, model.classifier, model.source, weights)))
-
-
-def _elsewhere(base: ResultFile, head: ResultFile) -> list[str]:
-    before, after = base.run.fingerprint, head.run.fingerprint
-    names = sorted((before.keys() | after.keys()) - SETTINGS.keys())
-    return [
-        f"{name} {_value(after, name)} where {_value(before, name)} was"
-        for name in names
-        if before.get(name) != after.get(name) and not name.startswith(OF_A_TASK)
-    ]
-
-
-def _value(fingerprint: Mapping[str, object], name: str) -> str:
-    return repr(fingerprint[name]) if name in fingerprint else "none"
 
 
 def _troubles(file: ResultFile) -> dict[str, Trouble]:
@@ -279,7 +246,7 @@ def _repeated(base: ResultFile, head: ResultFile) -> Iterator[Finding]:
 
 
 def _renamed(found: Joined) -> Iterator[Finding]:
-    for before, after, _ in found.pairs.values():
+    for before, after in ((match.before, match.after) for match, _ in found.pairs.values()):
         if before.fullname != after.fullname:
             said = f"{after.fullname} where {before.fullname} was"
             yield Finding(INCOMPLETE, "renamed", str(before.record.cell), said)

@@ -12,7 +12,7 @@ that measures no time.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,8 +39,8 @@ class Baseline:
 
     file: ResultFile
     rules: Rules
-    keys: dict[Key, Measured]
-    """What was measured then."""
+    keys: dict[Key, list[Measured]]
+    """What was measured then, on each of its nodes."""
     measured: list[Measured] = field(default_factory=list)
     files: set[str] = field(default_factory=set)
     """Test files whose tests are run."""
@@ -51,15 +51,15 @@ class Baseline:
 
     def head(self, state: RunState, entries: Sequence[Measured], part: RunPart) -> ResultFile:
         """What this run has measured, as if it were read from its result file."""
-        part = dataclasses.replace(part, fingerprint=state.fingerprint, models=state.models)
+        part = dataclasses.replace(part, fingerprint=state.fingerprint, models=state.models, nodes=state.part().nodes)
         return ResultFile(Path("this run"), tuple(entries), part)
 
     def of(self, measured: Measured, state: RunState) -> list[Finding]:
         """What one cell has become."""
-        before = {entry.fullname: entry for key in measured.keys if (entry := self.keys.get(key)) is not None}
+        before = _each_once(self._before(measured))
         if not before:
             return []
-        base = dataclasses.replace(self.file, entries=tuple(before.values()))
+        base = dataclasses.replace(self.file, entries=before)
         head = self.head(state, [measured], RunPart(state.options.profile, {}, {}, []))
         return list(compare([(base, head)], self.rules).findings)
 
@@ -69,16 +69,19 @@ class Baseline:
         if not own and not self.measured:
             return None
         listed = RunPart(state.options.profile, {}, {}, state.not_measured, not_run=state.not_run or None)
-        known = {entry.fullname: entry for item in self.measured for entry in self._before(item)}
-        known |= {entry.fullname: entry for entry in own}
-        base = dataclasses.replace(self.file, entries=tuple(known.values()))
+        known = [entry for item in self.measured for entry in self._before(item)]
+        base = dataclasses.replace(self.file, entries=_each_once([*known, *own]))
         found = compare([(base, self.head(state, self.measured, listed))], self.rules)
         if complete and not self.partial:
             return found
         return dataclasses.replace(found, findings=tuple(each for each in found.findings if each.kind != "missing"))
 
     def _before(self, measured: Measured) -> list[Measured]:
-        return [self.keys[key] for key in measured.keys if key in self.keys]
+        return [entry for key in measured.keys for entry in self.keys.get(key, ())]
+
+
+def _each_once(entries: Iterable[Measured]) -> tuple[Measured, ...]:
+    return tuple({id(entry): entry for entry in entries}.values())
 
 
 BASELINE = pytest.StashKey[Baseline]()
@@ -112,7 +115,10 @@ def pytest_configure(config: pytest.Config) -> None:
         rules = Rules(margin(text)) if text else Rules()
     except SparsityError as error:
         raise pytest.UsageError(f"{OPTION}: {' '.join(str(error).split())}") from None
-    keys = {key: entry for entry in file.entries for key in entry.keys}
+    keys: dict[Key, list[Measured]] = {}
+    for entry in file.entries:
+        for key in entry.keys:
+            keys.setdefault(key, []).append(entry)
     config.stash[BASELINE] = Baseline(file, dataclasses.replace(rules, chances=Chances.of(keys)), keys)
 
 

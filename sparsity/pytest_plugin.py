@@ -291,6 +291,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     state = config.stash[STATE]
     for note in state.notes:
         terminalreporter.write_line(f"note: {note}")
-    if found := summary.text(state.records, state.not_measured, state.not_run, state.roofline):
+    nodes = state.part().nodes if any(record.node for record in state.records) else None
+    if found := summary.text(state.records, state.not_measured, state.not_run, state.roofline, nodes):
         terminalreporter.section("sparsity")
         terminalreporter.write_line(found)

@@ -5,8 +5,8 @@ never run or opened, and no character of it steers a terminal. Records of failed
 was not measured.
 
 Refuses, with the file, the place and the value in the message: what is not there, larger than `LARGEST`, not JSON,
-holds NaN or infinity or the same key twice, was not written by pytest-benchmark, holds no record of ours, or breaks
-the schema.
+holds NaN or infinity or the same key twice, was not written by pytest-benchmark, holds no record of ours, breaks the
+schema, or names a node that it does not describe.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from sparsity.errors import ResultNotReadable
-from sparsity.record import KEY, Cell, Record, RunPart, from_json, run_from_json
+from sparsity.nodes import listed
+from sparsity.record import KEY, Cell, Record, RunPart, Scalar, from_json, run_from_json
 from sparsity.validation import check
 
 LARGEST = 128 * 2**20
@@ -75,7 +76,12 @@ class ResultFile:
     datetime: str | None = None
     commit: str | None = None
     repeated: tuple[str, ...] = ()
-    """Tests whose cell an earlier test of the file had measured; passed over."""
+    """Tests whose cell an earlier test of the file had measured on the same node; passed over."""
+
+    def fingerprint(self, record: Record) -> dict[str, Scalar]:
+        """Of the machine that measured a record of the file: its node's, or the run's where it had one machine."""
+        nodes = self.run.nodes or {}
+        return nodes[record.node].fingerprint if record.node in nodes else self.run.fingerprint
 
 
 def load(path: Path) -> ResultFile:
@@ -91,10 +97,12 @@ def _read(path: Path) -> ResultFile:
     _recognise(path, data)
     check(data, str(path))
     records, repeated = _records(path, data)
+    run = run_from_json(data[KEY], f"{path}: {KEY}")
+    _nodes_are_described(path, records, run)
     return ResultFile(
         path,
         records,
-        run_from_json(data[KEY], f"{path}: {KEY}"),
+        run,
         machine=_machine(data["machine_info"] or {}),
         datetime=data.get("datetime"),
         commit=_commit(data.get("commit_info") or {}),
@@ -179,7 +187,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _records(path: Path, data: Mapping[str, Any]) -> tuple[tuple[Measured, ...], tuple[str, ...]]:
     """The records in file order, and the names of those passed over because their cell stood there before."""
-    seen: set[Key] = set()
+    seen: set[tuple[Key, str | None]] = set()
     records: list[Measured] = []
     repeated: list[str] = []
     for entry in data["benchmarks"]:
@@ -187,13 +195,24 @@ def _records(path: Path, data: Mapping[str, Any]) -> tuple[tuple[Measured, ...],
             continue
         fullname = entry.get("fullname") or "?"
         measured = Measured(fullname, from_json(ours, f"{path}: {fullname}"))
-        keys = measured.keys
+        keys = {(key, measured.record.node) for key in measured.keys}
         if seen.isdisjoint(keys):
             records.append(measured)
         else:
             repeated.append(fullname)
         seen.update(keys)
     return tuple(records), tuple(repeated)
+
+
+def _nodes_are_described(path: Path, records: Iterable[Measured], run: RunPart) -> None:
+    known = run.nodes or {}
+    for each in records:
+        if each.record.node is not None and each.record.node not in known:
+            among = f"only {listed([*map(repr, known)])}" if known else "no nodes"
+            raise ResultNotReadable(
+                f"{path}: {each.fullname}: was measured on node {each.record.node!r}, and the file describes {among}; "
+                "measure again, or give the file as --benchmark-json wrote it"
+            )
 
 
 def _machine(info: Mapping[str, Any]) -> str | None:

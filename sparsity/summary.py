@@ -1,5 +1,7 @@
 """What ends a run in the terminal: cells, curves, recoveries, the frontier, what was not measured, and the answers.
 
+Of a run on several nodes a table says which they are, and each row of the cells, on which node it was timed.
+
 Cells: what each costs in time and memory, and what it lost in quality. Curves: quality, a column for
 each sparsity. What was not measured is a dash, never a zero. The last lines are what a reader wants to know.
 """
@@ -14,9 +16,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from tabulate import tabulate
 
 from sparsity import answers, harness_summary
+from sparsity.about_times import doubts as doubts
+from sparsity.about_times import limits as limits
+from sparsity.about_times import machines
 from sparsity.frontier import Candidate, candidates, unpruned
 from sparsity.judging import UNITS
-from sparsity.record import Cell, Latency, Memory, NotMeasured, Quality, Record, Roofline
+from sparsity.record import Cell, Latency, Memory, Node, NotMeasured, Quality, Record, Roofline
 
 COST_HEADERS = (
     "cell",
@@ -35,8 +40,6 @@ COST_HEADERS = (
 MISSING = "–"
 ENDED = {"skipped": "not measured", "error": "not measured, error", "failed": "failed"}
 """What an outcome means for the numbers."""
-MANY = 100
-"""Times the budget, beyond which it does not matter how many."""
 RECOVERED_HEADERS = (
     "model",
     "metric",
@@ -61,73 +64,57 @@ def text(
     not_measured: Sequence[NotMeasured],
     not_run: int = 0,
     roofline: Roofline | None = None,
+    nodes: Mapping[str, Node] | None = None,
 ) -> str:
     """Everything there is to say; empty when nothing was measured. `not_run`: tests that the run was stopped before."""
     stopped = f"The run was stopped: {not_run} tests were not run." if not_run else ""
-    about_time = "\n".join(part for part in (limits(records, roofline), doubts(records)) if part)
+    about_time = "\n".join(part for part in (limits(records, roofline, nodes), doubts(records)) if part)
     to_know = "\n".join(part for part in (training(records), choices(records), notes(records)) if part)
     found = candidates(records)
     told = "\n".join(answers.sentences(found))
     headers, rows = harness_summary.rows(records)
     curves = (quality(records), _table(rows, headers))
     tables = (costs(records), about_time, *curves, recovered(records), frontier(found))
-    parts = (*tables, to_know, missing(not_measured), stopped, told)
+    parts = (machines(records, nodes), *tables, to_know, missing(not_measured), stopped, told)
     return "\n\n".join(part for part in parts if part)
-
-
-def limits(records: Iterable[Record], roofline: Roofline | None) -> str:
-    """What the machine does at best, and how much faster each model can become at most; empty without either."""
-    found = {f"{r.cell.model} {r.cell.workload}": r.latency.ceiling for r in records if r.latency and r.latency.ceiling}
-    ceilings = ", ".join(f"{name} {ceiling:.2f}x" for name, ceiling in found.items())
-    return "\n".join(
-        [f"of limit: of the speed that this machine allows at best, {roofline}"] * (roofline is not None)
-        + [f"faster at most, with every prunable layer free: {ceilings}"] * bool(ceilings)
-    )
-
-
-def doubts(records: Iterable[Record]) -> str:
-    """What the latencies could not tell, and what would help; empty where all was told."""
-    found = [record.latency for record in records if record.latency is not None]
-    open_ = [latency for latency in found if latency.verdict == "inconclusive"]
-    if not open_:
-        return ""
-    lines = [f"{len(open_)} of {len(found)} latency verdicts are inconclusive."]
-    noisy = [latency for latency in open_ if latency.withheld]
-    floors = [latency.noise_floor for latency in noisy if latency.noise_floor is not None]
-    if floors:
-        lines.append(
-            f"noisy: a model seems to differ from its own copy by up to {max(floors):.0%}; a quieter machine helps"
-        )
-    more = [(latency.more_blocks, latency.blocks) for latency in open_ if latency.more_blocks and latency.blocks]
-    if more:
-        longest = max((wanted + had) / had for wanted, had in more)
-        much = f"about {longest:.1f}" if longest < MANY else f"more than {MANY}"
-        lines.append(f"{much} times --time-per-cell would settle the {len(more)} that straddle the margin")
-    return "\n".join(lines)
 
 
 def costs(records: Iterable[Record]) -> str:
     """Latency, memory and what was lost of each cell side by side, in the order measured; empty without any."""
     records = list(records)
     lost = {(*_chosen(r.cell), r.cell.format, r.quality.metric): r.quality for r in records if r.quality is not None}
-    merged: dict[str, Record] = {}
-    for record in records:
-        if record.latency is not None or record.memory is not None:
-            name = _name(record.cell)
-            known = merged.get(name, record)
-            merged[name] = dataclasses.replace(
-                known, latency=record.latency or known.latency, memory=record.memory or known.memory
-            )
+    several = any(record.node is not None for record in records)
     rows = [
         [
             name,
+            *([node or MISSING] if several else []),
             *_latency(found.latency),
             *_memory(found.memory),
             *(_difference(_of_format(lost, found.cell, metric)) for metric in UNITS),
         ]
-        for name, found in merged.items()
+        for (name, node), found in _side_by_side(records).items()
     ]
-    return _table(rows, COST_HEADERS)
+    return _table(rows, (COST_HEADERS[0], *(["timed on"] if several else []), *COST_HEADERS[1:]))
+
+
+def _side_by_side(records: Sequence[Record]) -> dict[tuple[str, str | None], Record]:
+    """Times and bytes of the same cell together, by its name and the node that timed it; bytes are those of any."""
+    timed: dict[str, dict[str | None, Record]] = {}
+    held: dict[str, Record] = {}
+    for record in records:
+        name = _name(record.cell)
+        if record.latency is not None or record.memory is not None:
+            own = timed.setdefault(name, {})
+            if record.latency is not None:
+                own[record.node] = record
+            if record.memory is not None:
+                held[name] = record
+    found: dict[tuple[str, str | None], Record] = {}
+    for name, own in timed.items():
+        for node, record in own.items() or [(None, held[name])]:
+            memory = held[name].memory if name in held else None
+            found[name, node] = dataclasses.replace(record, memory=memory)
+    return found
 
 
 def quality(records: Iterable[Record]) -> str:
@@ -194,10 +181,14 @@ def frontier(found: Sequence[Candidate]) -> str:
 
 def training(records: Iterable[Record]) -> str:
     """What it costs to hold masks while training, a line for each model; empty where it was not measured."""
-    found = [(record.cell.model, record.training) for record in records if record.training is not None]
+    found = [
+        (f"{record.cell.model}, on {record.node}" if record.node else record.cell.model, record.training)
+        for record in records
+        if record.training is not None
+    ]
     return "\n".join(
-        f"holding masks costs {each.ratio:.3f}x [{each.low:.2f}, {each.high:.2f}] of a training step: {model}"
-        for model, each in found
+        f"holding masks costs {each.ratio:.3f}x [{each.low:.2f}, {each.high:.2f}] of a training step: {where}"
+        for where, each in found
     )
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from sparsity.gate import FINE, INCOMPLETE, REGRESSION, Finding
-from sparsity.gate_join import SETTINGS, Joined, join
+from sparsity.gate_join import Joined, join
+from sparsity.gate_machines import SETTINGS
 from sparsity.record import Cell, Harness, Model, NotMeasured, Record, RunPart
 from sparsity.result_file import Measured, ResultFile
 from tests.reports import builders
@@ -80,13 +81,13 @@ def test_the_same_files_join_without_a_finding() -> None:
     joined = join(here, here)
     assert joined.findings == []
     assert joined.elsewhere == []
-    assert [before.fullname for before, after, _ in joined.pairs.values()] == [entry.fullname for entry in ALL]
-    assert all(before is after for before, after, _ in joined.pairs.values())
+    assert [match.before.fullname for match, _ in joined.pairs.values()] == [entry.fullname for entry in ALL]
+    assert all(match.before is match.after for match, _ in joined.pairs.values())
 
 
 def test_cells_of_two_kinds_of_measurement_are_joined_once_each_whatever_the_order() -> None:
     joined = join(file(TIME, SIZE, TRAINED), file(TRAINED, SIZE, TIME))
-    kinds = [sorted(key.kind for key in keys) for _, _, keys in joined.pairs.values()]
+    kinds = [sorted(key.kind for key in keys) for _, keys in joined.pairs.values()]
     assert kinds == [["latency"], ["memory"], ["quality", "recovered"]]
 
 
@@ -227,7 +228,7 @@ def test_of_another_setting_nothing_that_hangs_on_it_is_compared(name: str, left
     found = only(joined)
     assert (found.status, found.kind, found.cell) == (INCOMPLETE, "not comparable", "")
     assert found.said.startswith(f"{name} 'other' where {FINGERPRINT[name]!r} was; ")
-    assert [before for before, _, _ in joined.pairs.values()] == list(left)
+    assert [match.before for match, _ in joined.pairs.values()] == list(left)
     assert joined.elsewhere == []
 
 
@@ -257,7 +258,7 @@ def test_another_model_behind_a_name_is_not_compared() -> None:
         joined = join(file(TIME, gpt2), file(TIME, gpt2, model=model))
         assert only(joined).status == INCOMPLETE
         assert only(joined).said.startswith("model bert is of class ")
-        assert [before for before, _, _ in joined.pairs.values()] == [gpt2]
+        assert [match.before for match, _ in joined.pairs.values()] == [gpt2]
 
 
 def test_a_classifier_that_one_run_has_not_met_is_no_difference() -> None:

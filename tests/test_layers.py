@@ -11,9 +11,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LEVELS: dict[str, int] = {
     "errors": -3, "rules": -3, "strict_json": -2, "timing": -1, "judging": -1, "download": -1,
-    "pattern": 0, "record": 0, "allocation": 0, "positions": 0, "closeness": 0, "recovery": 0, "data": 0,
+    "pooling": 0, "pattern": 0, "record": 0, "allocation": 0, "positions": 0, "closeness": 0, "recovery": 0, "data": 0,
     "schema": 1, "validation": 1,
-    "frontier": 1, "answers": 2, "result_file": 2, "gate": 2, "gate_time": 3, "gate_join": 3, "comparison": 4,
+    "nodes": 1, "frontier": 2, "answers": 3, "result_file": 2, "gate": 2, "gate_time": 3,
+    "gate_machines": 3, "gate_join": 4, "comparison": 5,
     "mask": 1, "calibration": 1, "hessian": 1, "bypass": 1, "compressed": 1, "models": 1, "tasks": 1, "measure": 1,
     "activation": 1, "kernel": 1, "training_state": 1, "training": 2,
     "methods": 2, "groups": 2, "watch": 2, "losses": 3, "gather": 3, "reconstruct": 4,
@@ -23,7 +24,7 @@ LEVELS: dict[str, int] = {
     "auto": 5, "compiling": 5, "execution": 6, "recover": 6, "saving": 7,
     "options": 7, "bench": 7, "composition": 7,
     "harness": 5, "harness_summary": 6,
-    "recoveries": 8, "compositions": 9, "summary": 7, "progress": 7, "pytest_memory": 7, "cells": 7,
+    "recoveries": 8, "compositions": 9, "about_times": 2, "summary": 7, "progress": 7, "pytest_memory": 7, "cells": 7,
     "classifier": 4, "own_documents": 5, "fine_tune": 8,
     "failures": 0, "time_limit": 0, "pytest_guard": 10,
     "journal": 1, "pytest_workers": 8, "pytest_entry": 8, "pytest_journal": 9,
@@ -43,8 +44,11 @@ STANDARD_ONLY = {
     "frontier",
     "gate",
     "gate_join",
+    "gate_machines",
     "gate_time",
+    "nodes",
     "pattern",
+    "pooling",
     "record",
     "recovery",
     "result_file",
@@ -55,8 +59,8 @@ STANDARD_ONLY = {
     "timing",
 }
 FOR_REPORTS = {
-    "answers", "comparison", "errors", "frontier", "gate", "gate_join", "gate_time", "judging", "pattern", "record",
-    "recovery", "result_file",
+    "answers", "comparison", "errors", "frontier", "gate", "gate_join", "gate_machines", "gate_time", "judging",
+    "nodes", "pattern", "pooling", "record", "recovery", "result_file",
 }  # fmt: skip
 OF_THE_SUITE_ITSELF = {
     "mutations": {"alternate", "mutated_files", "mutated_sources"},

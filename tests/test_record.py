@@ -252,7 +252,7 @@ def test_names_in_the_file_are_those_that_readers_rely_on() -> None:
         ("quality", {"stderr": -0.1}),
         ("harness", {"documents": -1}),
         ("harness", {"delta_stderr": -0.1}),
-        ("harness", {"verdict": "better"}),
+        ("harness", {"stderr": -0.1}),
         ("quality", {"documents": -2}),
         ("quality", {"delta_stderr": 1e101}),
         ("recovered", {"control": 1e101}),

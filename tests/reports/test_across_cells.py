@@ -1,4 +1,4 @@
-"""The statistics of several runs: verdicts, Student's quantiles, and that the interval covers what it says."""
+"""The statistics of several runs: verdicts, and that the interval covers what it says."""
 
 from __future__ import annotations
 
@@ -24,13 +24,6 @@ from reports.across_cells import Change
 )
 def test_verdicts(value: float, half: float | None, said: str) -> None:
     assert across_cells.verdict(Change(value, half)) == said
-
-
-@pytest.mark.parametrize(
-    ("degrees", "quantile"), [(1, 12.7062), (4, 2.7764), (20, 2.0860), (21, 2.0796), (30, 2.0423), (120, 1.9799)]
-)
-def test_students_quantiles(degrees: int, quantile: float) -> None:
-    assert across_cells.student(degrees) == pytest.approx(quantile, abs=1e-4)
 
 
 def test_the_interval_covers_the_change_nineteen_times_in_twenty() -> None:
