@@ -10,13 +10,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEVELS: dict[str, int] = {
-    "errors": -3, "rules": -3, "strict_json": -2, "timing": -1, "judging": -1, "download": -1,
+    "errors": -3, "rules": -3, "new_folder": -2, "strict_json": -2, "timing": -1, "judging": -1, "download": -1,
     "pattern": 0, "record": 0, "allocation": 0, "positions": 0, "closeness": 0, "recovery": 0, "data": 0,
     "schema": 1, "validation": 1,
     "frontier": 1, "answers": 2, "result_file": 2, "gate": 2, "gate_time": 3, "gate_join": 3, "comparison": 4,
     "mask": 1, "calibration": 1, "hessian": 1, "bypass": 1, "compressed": 1, "models": 1, "tasks": 1, "measure": 1,
     "activation": 1, "kernel": 1, "training_state": 1, "training": 2,
-    "methods": 2, "groups": 2, "watch": 2, "losses": 3, "gather": 3, "reconstruct": 4,
+    "residence": 2, "methods": 2, "groups": 2, "watch": 2, "losses": 3, "gather": 3, "reconstruct": 4,
     "workload": 2, "blueprint": 2, "distribution": 2, "units": 2,
     "sparse_storage": 2, "shrink": 3, "elements": 4, "grouped": 4,
     "formats": 4, "rebuild": 4, "limits": 5, "prune": 5, "train_embedded": 5,
