@@ -78,6 +78,7 @@ def decide(
     for i, statistics in every:
         weight, mask, note = job.method.prune_layer(sources[i].weight, statistics, targets[i])
         yield i, weight, mask, note
+        del weight, mask  # before the next are made
 
 
 def _block_by_block(

@@ -23,7 +23,7 @@ LEVELS: dict[str, int] = {
     "auto": 5, "compiling": 5, "execution": 6, "recover": 6, "saving": 7,
     "options": 7, "bench": 7, "composition": 7,
     "recoveries": 8, "compositions": 9, "summary": 7, "progress": 7, "pytest_memory": 7, "cells": 7,
-    "classifier": 4, "own_documents": 5, "fine_tune": 8,
+    "streaming": 6, "classifier": 4, "own_documents": 5, "fine_tune": 8, "prune_streamed": 8,
     "failures": 0, "time_limit": 0, "pytest_guard": 10,
     "journal": 1, "pytest_workers": 8, "pytest_entry": 8, "pytest_journal": 9,
     "pytest_plugin": 10, "pytest_baseline": 10, "doctor": 10, "capabilities": 10,
