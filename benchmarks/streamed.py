@@ -28,22 +28,25 @@ from reports.command import Parser, guarded
 from sparsity import options, workload
 from sparsity.errors import BadValue
 from sparsity.mask import pruned_count
-from sparsity.measure import gpu
+from sparsity.measure import gpu, machine
+from sparsity.models.architecture import prunable_layers
 from sparsity.prune import Recipe
 from sparsity.prune_streamed import size, told
+from sparsity.streaming import opening
 from sparsity.streaming import prune as streaming
 from sparsity.streaming.source import Files
 
 if TYPE_CHECKING:
     import torch
 
-    from sparsity.streaming.prune import Opened, Outcome
+    from sparsity.streaming.opening import Opened
+    from sparsity.streaming.prune import Outcome
     from sparsity.tasks.batching import Batch
 
 BATCH = 8
 HEAD_SIZE = 64
-SHAPE = {"hidden": 2048, "layers": 12, "intermediate": 5504, "vocabulary": 32000}
-"""2.95 GB of float32, of which a block is 0.2."""
+SHAPE = {"hidden": 2048, "layers": 10, "intermediate": 5504, "vocabulary": 32000}
+"""2.55 GB of float32, of which a block is 0.2."""
 
 
 def configure(folder: Path, given: argparse.Namespace) -> None:
@@ -61,7 +64,7 @@ def configure(folder: Path, given: argparse.Namespace) -> None:
     ).save_pretrained(folder)
 
 
-def made(folder: Path, config: Path, settings: streaming.Settings) -> str:
+def made(folder: Path, config: Path, settings: opening.Settings) -> str:
     """Writes the checkpoint of random weights; what it took."""
     began = time.perf_counter()
     outcome = streaming.prune_streamed(f"random:{config}", Recipe("none", 0.0), folder, lambda _: [], settings)
@@ -69,7 +72,7 @@ def made(folder: Path, config: Path, settings: streaming.Settings) -> str:
     return f"made      {size(outcome.weights_bytes)} of random weights {took}"
 
 
-def pruned(folder: Path, dense: Path, recipe: Recipe, settings: streaming.Settings, shape: tuple[int, int]) -> Outcome:
+def pruned(folder: Path, dense: Path, recipe: Recipe, settings: opening.Settings, shape: tuple[int, int]) -> Outcome:
     """The checkpoint, pruned by statistics of random documents x tokens."""
 
     def calibrate(model: Opened) -> list[Batch]:
@@ -81,7 +84,6 @@ def pruned(folder: Path, dense: Path, recipe: Recipe, settings: streaming.Settin
 def faults(dense: Path, folder: Path, outcome: Outcome, recipe: Recipe, device: str) -> list[str]:
     """What is not as it must be in the folder."""
     import torch
-    from sparsity.models.architecture import prunable_layers
 
     before, after = Files.of(str(dense), dense), Files.of(str(folder), folder)
     found = [] if before.entries.keys() == after.entries.keys() else ["other tensors than before"]
@@ -118,15 +120,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import torch
 
         gpu.check(given.device)
+        torch.set_num_threads(given.threads or machine.physical_cores())
         given.out.mkdir(parents=True, exist_ok=True)
         if any(given.out.iterdir()):
             raise BadValue(f"--out {given.out}: is not empty; give a folder of its own")
-        settings = streaming.Settings(getattr(torch, given.dtype), given.device)
+        settings = opening.Settings(getattr(torch, given.dtype), given.device)
         recipe = Recipe("sparsegpt", 0.5, "unstructured")
         dense, folder = given.out / "dense", given.out / "pruned"
         configure(given.out / "config", given)
         print(made(dense, given.out / "config", settings), flush=True)
-        as_stored = streaming.Settings(None, given.device)
+        as_stored = opening.Settings(None, given.device)
         outcome = pruned(folder, dense, recipe, as_stored, (given.documents, given.length))
         began = time.perf_counter()
         wrong = faults(dense, folder, outcome, recipe, given.device)
@@ -143,6 +146,7 @@ def _parser() -> Parser:
         parser.add_argument(f"--{name}", type=positive, default=usual, help=f"of the model ({usual})")
     parser.add_argument("--dtype", choices=options.DTYPES, default="float32", help="of its weights (float32)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
+    parser.add_argument("--threads", type=positive, help=options.SETTINGS["threads"])
     parser.add_argument("--documents", type=positive, default=8, help="for calibration (8)")
     parser.add_argument("--length", type=positive, default=256, help="tokens of each (256)")
     return parser

@@ -72,7 +72,7 @@ def decide(
     targets = _targets(job, sources, known)
     if job.method.sequential:
         steps = gather.in_sequence(model, layers, batches, job.method.needs, [s.seed for s in known], residence)
-        every = (pair for step in steps for pair in step)
+        every: Iterator[tuple[int, LayerStatistics]] = (pair for step in steps for pair in step)
     else:
         every = _block_by_block(layers, known, residence)
     for i, statistics in every:

@@ -23,7 +23,7 @@ class Factor(NamedTuple):
     """A damped Hessian H, factored from its last input to its first: H = upper upper^T."""
 
     reversed: torch.Tensor
-    """(in, in) float64, `upper` with its rows and columns in reverse order, as it was made: a copy would be as large."""
+    """(in, in) float64, `upper` with rows and columns in reverse order, as it was made: a copy would be as large."""
     dead: torch.Tensor
     """(in,) boolean: inputs that were always zero."""
     note: str | None
@@ -31,8 +31,10 @@ class Factor(NamedTuple):
 
     @property
     def upper(self) -> torch.Tensor:
-        """(in, in) float64, upper triangular. The inverse of a corner of it is that corner of the Cholesky factor of
-        H^-1 (H^-1 = R^T R with R = upper^-1), which is what the second-order methods sweep with.
+        """(in, in) float64, upper triangular.
+
+        The inverse of a corner of it is that corner of the Cholesky factor of H^-1 (H^-1 = R^T R with R = upper^-1),
+        which is what the second-order methods sweep with.
         """
         return self.reversed.flip(0, 1)
 

@@ -211,6 +211,7 @@ def evaluating(model: PreTrainedModel) -> Iterator[None]:
 
 
 def check(recipe: Recipe, batches: Sequence[Batch | Mapping[str, torch.Tensor]]) -> None:
+    """Raises `Refused` for a recipe that cannot be, on any model, or not with these batches."""
     if reason := refusal(recipe.method, recipe.pattern, recipe.scope):
         raise Refused(reason)
     fixed = patterns.parse(recipe.pattern).fixed
@@ -336,6 +337,7 @@ def _check_dense(layers: Sequence[PrunableLayer], sources: Sequence[PrunableLaye
 
 
 def refuse_empty_layers(layers: Sequence[PrunableLayer], masks: Sequence[torch.Tensor], recipe: Recipe) -> None:
+    """Raises `Refused` where nothing stays of a layer."""
     empty = [layer.name for layer, mask in zip(layers, masks, strict=True) if not bool(mask.any())]
     if empty:
         more = f" and {len(empty) - 1} more layers" if len(empty) > 1 else ""

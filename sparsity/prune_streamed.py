@@ -25,12 +25,14 @@ from sparsity.models import embedded, hub
 from sparsity.new_folder import refuse_unwritable
 from sparsity.own_documents import OwnDocuments
 from sparsity.prune import Recipe
+from sparsity.streaming import opening
 from sparsity.streaming import prune as streaming
 from sparsity.tasks import encoding, quality, reviews
 
 if TYPE_CHECKING:
     from sparsity.options import Options
-    from sparsity.streaming.prune import Opened, Outcome
+    from sparsity.streaming.opening import Opened
+    from sparsity.streaming.prune import Outcome
     from sparsity.tasks.batching import Batch
 
 CALIBRATION, LENGTH, BATCH = 128, 512, 8
@@ -74,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("data", "training-data", "text-column"):
         parser.add_argument(f"--{name}", default="", help=options.SETTINGS[name])
     kinds = ", ".join(options.DTYPES)
-    parser.add_argument("--dtype", default="", help=f"of what is written: {kinds} (as it is stored; of random float32)")
+    parser.add_argument("--dtype", default="", help=f"of what is written: {kinds} (as stored; random: float32)")
     parser.add_argument("--shard-size", default="5GB", help="of each file of weights, at most, such as 500MB (5GB)")
     for name in ("device", "threads"):
         parser.add_argument(f"--{name}", default="", help=options.SETTINGS[name])
@@ -117,7 +119,7 @@ def run(
     torch.set_num_threads(asked.threads or machine.physical_cores())
     own = None if asked.data is None else OwnDocuments.of(asked)
     dtype: torch.dtype | None = getattr(torch, stored[0]) if stored[0] else None
-    settings = streaming.Settings(dtype, asked.device, stored[1])
+    settings = opening.Settings(dtype, asked.device, stored[1])
     _say(f"model     {reference}")
     count, length = calibration
 

@@ -141,7 +141,7 @@ class Watch:
             raise Reached
 
     def statistics(self, seeds: Sequence[tuple[int, int]]) -> Iterator[LayerStatistics]:
-        """What was gathered, a value for each layer, made when it is asked for and not held after: the watch is over."""
+        """What was gathered, a value for each layer, made when it is asked for and not held after that."""
         if missing := [layer for i, layer in enumerate(self.layers) if i not in self.sums]:
             raise unreached(missing[0])
         if blank := [layer for i, layer in enumerate(self.layers) if not self.sums[i].tokens]:

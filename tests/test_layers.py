@@ -59,6 +59,7 @@ OF_THE_SUITE_ITSELF = {
     "mutations": {"alternate", "mutated_files", "mutated_sources"},
     "unchanged": {"alternate"},
     "kills": {"alternate"},
+    "streamed": {"alternate"},
 }
 """Scripts beside the benchmarks, which measure the suite and no model; what else they import of their own."""
 WITH_PYTEST = {

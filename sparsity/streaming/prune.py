@@ -22,59 +22,31 @@ from sparsity import pattern as patterns
 from sparsity.calibration import LayerStatistics
 from sparsity.errors import Refused
 from sparsity.methods import METHODS
-from sparsity.models import embedded, hub
-from sparsity.models.architecture import blocks_of, prunable_layers
+from sparsity.models.architecture import blocks_of
 from sparsity.models.checkpoint import INDEX
 from sparsity.new_folder import whole_or_nothing
 from sparsity.streaming import skeleton
 from sparsity.streaming.meter import Meter
-from sparsity.streaming.skeleton import Names, Streamed
-from sparsity.streaming.source import STANDARD_DEVIATION, Drawn, Entry, Files
+from sparsity.streaming.opening import Opened, Settings, configured, opened
+from sparsity.streaming.skeleton import Streamed
+from sparsity.streaming.source import Entry
 from sparsity.streaming.target import Target
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
     from sparsity.methods.protocol import Chosen, PruningMethod
     from sparsity.methods.protocol import Target as Wanted
-    from sparsity.models.architecture import PrunableLayer
     from sparsity.prune import Recipe
     from sparsity.streaming.source import Source
     from sparsity.tasks.batching import Batch
 
 BLOCKS, BESIDE = 4, 2**30
 """Resident memory stays below so many times the largest block, and so many bytes."""
-SHARD_BYTES = 5 * 10**9
 BESIDE_WEIGHTS = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
 """Files that are copied with the weights: tokenizer, generation settings."""
 SCOPES = ("row", "layer")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How, beside what."""
-
-    dtype: torch.dtype | None = None
-    """Of all weights that are written; None: as they are stored (of random weights float32)."""
-    device: str = "cpu"
-    """Where a block and its statistics are."""
-    shard_bytes: int = SHARD_BYTES
-    """Of each file of weights, at most."""
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A model whose weights are not in memory."""
-
-    reference: str
-    model: PreTrainedModel
-    source: Source
-    names: Names
-    layers: list[PrunableLayer]
-    dtype: torch.dtype
-    folder: Path | None
-    """Where it is stored; None for random weights."""
 
 
 @dataclass(frozen=True)
@@ -115,34 +87,6 @@ def refuse(recipe: Recipe) -> None:
         raise Refused(f"method {recipe.method} needs gradients through the whole model; choose another")
 
 
-def _configured(reference: str) -> tuple[PreTrainedConfig, Path | None]:
-    """The configuration, and the folder of a shipped model."""
-    folder = embedded.folder(reference, "lm") if reference in embedded.NAMES else None
-    return hub.config_of(reference if folder is None else str(folder)), folder
-
-
-def opened(reference: str, settings: Settings, seed: int) -> Opened:
-    """The model that a reference leads to; raises `SparsityError` for one that is not wholly understood or not whole."""
-    import torch
-
-    device = torch.device(settings.device)
-    config, folder = _configured(reference)
-    if reference.startswith(hub.RANDOM):
-        dtype = settings.dtype or torch.float32
-        model = skeleton.skeleton(reference, config, dtype, device)
-        deviation = getattr(config, "initializer_range", None) or STANDARD_DEVIATION
-        source: Source = Drawn(skeleton.parameter_entries(model, dtype), seed, deviation, device)
-    else:
-        folder = folder or hub.folder_of(reference)
-        source = Files.of(reference, folder)
-        dtype = settings.dtype or skeleton.most_frequent_dtype(source.entries)
-        model = skeleton.skeleton(reference, config, dtype, device)
-    layers = prunable_layers(model)
-    names = Names.of(reference, model, source.entries)
-    skeleton.refuse_dtypes(reference, layers, names, source, settings.dtype)
-    return Opened(reference, model, source, names, layers, dtype, folder)
-
-
 def prune_streamed(
     reference: str,
     recipe: Recipe,
@@ -164,7 +108,7 @@ def prune_streamed(
     """
     settings = settings or Settings()
     refuse(recipe)
-    skeleton.class_of(_configured(reference)[0])  # imports what it needs, which is no matter of the model's size
+    skeleton.class_of(configured(reference)[0])  # imports what it needs, which is no matter of the model's size
     _warm(settings.device)
     meter = Meter(settings.device)
     with meter.on():
@@ -306,5 +250,3 @@ def _beside(model: Opened, settings: Settings, folder: Path) -> None:
         config = json.loads(path.read_text(encoding="utf-8"))
         config |= {key: name for key in ("dtype", "torch_dtype") if key in config or key == "dtype"}
         path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-

@@ -36,7 +36,7 @@ LEFT_OUT = ("pooler.",)
 
 
 def class_of(config: PreTrainedConfig) -> type[PreTrainedModel] | None:
-    """transformers' own class that the configuration names; None: the family's language model."""
+    """Transformers' own class that the configuration names; None: the family's language model."""
     import transformers
 
     named = next(iter(config.architectures or ()), None)
@@ -66,7 +66,7 @@ def skeleton(reference: str, config: PreTrainedConfig, dtype: torch.dtype, devic
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):
             module._buffers[name] = buffer.to(device)
-    return model.eval().requires_grad_(False)
+    return model.eval().requires_grad_(False)  # type: ignore[no-any-return]  # transformers leaves it untyped
 
 
 @contextlib.contextmanager
@@ -81,7 +81,7 @@ def _parameters_on_meta() -> Iterator[None]:
             parameter = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
         own(module, name, parameter)
 
-    nn.Module.register_parameter = register  # type: ignore[method-assign]  # no other way past what a layer allocates
+    nn.Module.register_parameter = register  # type: ignore[method-assign, assignment]  # past what layers allocate
     try:
         yield
     finally:
@@ -142,7 +142,9 @@ def _check(
         more = f" and {len(missing) - 1} more weights" if len(missing) > 1 else ""
         raise ModelNotLoaded(f"{reference}: the checkpoint lacks {missing[0]}{more}; save or fetch it again")
     found = {name: entries[stored[name]].shape for name in needed}
-    refuse_wrong_shapes(reference, [(name, found[name], shape) for name, shape in needed.items() if found[name] != shape])
+    refuse_wrong_shapes(
+        reference, [(name, found[name], shape) for name, shape in needed.items() if found[name] != shape]
+    )
 
 
 def most_frequent_dtype(entries: Mapping[str, Entry]) -> torch.dtype:
@@ -156,7 +158,7 @@ def most_frequent_dtype(entries: Mapping[str, Entry]) -> torch.dtype:
 def refuse_dtypes(
     reference: str, layers: Iterable[PrunableLayer], names: Names, source: Source, asked: torch.dtype | None
 ) -> None:
-    """Raises `ModelNotLoaded` for prunable weights that are no numbers, or of several dtypes unless one was asked for."""
+    """Raises `ModelNotLoaded` for prunable weights that are no floats, or of several dtypes unless one is asked for."""
     dtypes = {source.entries[names.stored[f"{layer.name}.weight"]].dtype for layer in layers}
     told = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
     if not all(dtype.is_floating_point and dtype.itemsize >= 2 for dtype in dtypes):

@@ -55,8 +55,9 @@ class Entry:
 class Source(Protocol):
     """Tensors by name."""
 
-    entries: Mapping[str, Entry]
-    """In the order in which they are stored."""
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """In the order in which they are stored."""
 
     def read(self, name: str) -> torch.Tensor:
         """One whole tensor."""
@@ -98,7 +99,9 @@ class Files:
                 if listed is None or listed.get(name) == file:
                     entries[name], places[name] = entry, place
         if lost := sorted(set(listed or ()) - entries.keys()):
-            raise ModelNotLoaded(f"{reference}: {INDEX} lists {lost[0]}, which its file does not hold; download it again")
+            raise ModelNotLoaded(
+                f"{reference}: {INDEX} lists {lost[0]}, which its file does not hold; download it again"
+            )
         return cls(reference, entries, places)
 
     def read(self, name: str) -> torch.Tensor:
@@ -117,7 +120,7 @@ class Files:
 
         dtype, place = self.entries[name].dtype, self.places[name]
         found = torch.empty(count * dtype.itemsize, dtype=torch.uint8)
-        left = memoryview(found.numpy())
+        left = memoryview(found.numpy())  # type: ignore[arg-type]  # numpy does not say that it has a buffer
         try:
             with place.file.open("rb", buffering=0) as file:
                 file.seek(place.start + first * dtype.itemsize)

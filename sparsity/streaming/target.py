@@ -69,7 +69,8 @@ class Target:
             file.seek(start)
             for tensor in tensors:
                 plain = tensor.detach().to("cpu", self.entries[name].dtype).contiguous()
-                left = memoryview(plain.reshape(-1).view(torch.uint8).numpy())
+                plain = plain.reshape(-1).view(torch.uint8)
+                left = memoryview(plain.numpy())  # type: ignore[arg-type]  # numpy does not say that it has a buffer
                 done += len(left)
                 while left:
                     left = left[file.write(left) :]
