@@ -31,7 +31,7 @@ from sparsity.mask import pruned_count
 from sparsity.measure import gpu, machine
 from sparsity.models.architecture import prunable_layers
 from sparsity.prune import Recipe
-from sparsity.prune_streamed import size, told
+from sparsity.prune_streamed import TOGETHER, size, told
 from sparsity.streaming import opening
 from sparsity.streaming import prune as streaming
 from sparsity.streaming.source import Files
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from sparsity.streaming.prune import Outcome
     from sparsity.tasks.batching import Batch
 
-BATCH = 8
 HEAD_SIZE = 64
 SHAPE = {"hidden": 2048, "layers": 10, "intermediate": 5504, "vocabulary": 32000}
 """2.55 GB of float32, of which a block is 0.2."""
@@ -76,7 +75,7 @@ def pruned(folder: Path, dense: Path, recipe: Recipe, settings: opening.Settings
     """The checkpoint, pruned by statistics of random documents x tokens."""
 
     def calibrate(model: Opened) -> list[Batch]:
-        return workload.random_batches(model.model, *shape, BATCH)
+        return workload.random_batches(model.model, *shape, max(1, TOGETHER // shape[1]))
 
     return streaming.prune_streamed(str(dense), recipe, folder, calibrate, settings)
 

@@ -72,11 +72,12 @@ def decide(
     targets = _targets(job, sources, known)
     if job.method.sequential:
         steps = gather.in_sequence(model, layers, batches, job.method.needs, [s.seed for s in known], residence)
-        every: Iterator[tuple[int, LayerStatistics]] = (pair for step in steps for pair in step)
+        every = itertools.chain.from_iterable(steps)
     else:
         every = _block_by_block(layers, known, residence)
     for i, statistics in every:
         weight, mask, note = job.method.prune_layer(sources[i].weight, statistics, targets[i])
+        del statistics  # a Hessian must not outlast its layer
         yield i, weight, mask, note
         del weight, mask  # before the next are made
 

@@ -186,7 +186,8 @@ def in_sequence(
                         watch.next(batch)
                         with contextlib.suppress(Reached):
                             _replay(module, call[index], residence.fetched(states))
-                yield zip(mine, watch.statistics([seeds[i] for i in mine]), strict=True)
+                found = watch.statistics([seeds[i] for i in mine])
+                yield ((i, next(found)) for i in mine)  # not by zip, which holds on to what it gave last
                 progress.update()
                 if index < len(members) - 1:
                     with torch.no_grad():

@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from sparsity.streaming.prune import Outcome
     from sparsity.tasks.batching import Batch
 
-CALIBRATION, LENGTH, BATCH = 128, 512, 8
-"""Documents, their tokens at most, and documents of a batch."""
+CALIBRATION, LENGTH = 128, 512
+"""Documents, and their tokens at most."""
+TOGETHER = 2048
+"""Tokens of a batch: what a block makes of them stays small beside its statistics."""
 UNITS = {"MB": 10**6, "GB": 10**9}
 
 
@@ -138,14 +140,15 @@ def run(
 
 def batches(model: Opened, own: OwnDocuments | None, count: int, length: int) -> list[Batch]:
     """Calibration: the user's documents, generated reviews, or random tokens for random weights."""
+    batch = max(1, TOGETHER // length)
     if model.folder is None:
-        return workload.random_batches(model.model, count, length, BATCH)
+        return workload.random_batches(model.model, count, length, batch)
     loaded = hub.Loaded(model.reference, model.model, "checkpoint", model.folder)
     tokenizer = loaded.tokenizer()
     tokenizer.model_max_length = max(encoding.LEAST_POSITIONS, min(length, tokenizer.model_max_length))
     documents = reviews.documents(count + count % 2, embedded.CALIBRATION_SEED) if own is None else own.to_learn_from()
     return quality.calibration(
-        "lm", model.model, tokenizer, loaded.objective, documents, count, embedded.CALIBRATION_SEED, BATCH
+        "lm", model.model, tokenizer, loaded.objective, documents, count, embedded.CALIBRATION_SEED, batch
     )
 
 
