@@ -70,6 +70,7 @@ def decide(
             yield i, sources[i].weight, mask, None
         return
     targets = _targets(job, sources, known)
+    every: Iterator[tuple[int, LayerStatistics]]
     if job.method.sequential:
         steps = gather.in_sequence(model, layers, batches, job.method.needs, [s.seed for s in known], residence)
         every = itertools.chain.from_iterable(steps)

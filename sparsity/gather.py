@@ -186,14 +186,18 @@ def in_sequence(
                         watch.next(batch)
                         with contextlib.suppress(Reached):
                             _replay(module, call[index], residence.fetched(states))
-                found = watch.statistics([seeds[i] for i in mine])
-                yield ((i, next(found)) for i in mine)  # not by zip, which holds on to what it gave last
+                # Not by zip, which holds on to what it gave last.
+                yield map(_pair, mine, watch.statistics([seeds[i] for i in mine]))
                 progress.update()
                 if index < len(members) - 1:
                     with torch.no_grad():
                         for i, call in enumerate(calls):
                             hidden[i] = residence.parked(_replay(module, call[index], residence.fetched(hidden[i])))
     progress.close()
+
+
+def _pair(position: int, statistics: LayerStatistics) -> tuple[int, LayerStatistics]:
+    return position, statistics
 
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
