@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         recipe = _recipe(given)
         streaming.refuse(recipe)
         length, shard = options.whole("length", given.pop("length"), 1), _size(given.pop("shard_size"))
-        count = options.whole("calibration", given["calibration"], 1)
+        count = options.whole("calibration", given.pop("calibration"), 1)
         dtype: str = given.pop("dtype")
         asked = options.parse({name.replace("_", "-"): value for name, value in given.items() if name != "model"})
         if dtype:

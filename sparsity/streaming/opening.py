@@ -17,7 +17,7 @@ from sparsity.streaming.source import STANDARD_DEVIATION, Drawn, Files
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
     from sparsity.models.architecture import PrunableLayer
     from sparsity.streaming.source import Source
@@ -52,18 +52,13 @@ class Opened:
     """Where it is stored; None for random weights."""
 
 
-def configured(reference: str) -> tuple[PreTrainedConfig, Path | None]:
-    """The configuration, and the folder of a shipped model."""
-    folder = embedded.folder(reference, "lm") if reference in embedded.NAMES else None
-    return hub.config_of(reference if folder is None else str(folder)), folder
-
-
 def opened(reference: str, settings: Settings, seed: int) -> Opened:
     """The model that a reference leads to; raises `SparsityError` for one not wholly understood or not whole."""
     import torch
 
     device = torch.device(settings.device)
-    config, folder = configured(reference)
+    folder = embedded.folder(reference, "lm") if reference in embedded.NAMES else None
+    config = hub.config_of(reference if folder is None else str(folder))
     if reference.startswith(hub.RANDOM):
         dtype = settings.dtype or torch.float32
         model = skeleton.skeleton(reference, config, dtype, device)

@@ -27,7 +27,7 @@ from sparsity.models.checkpoint import INDEX
 from sparsity.new_folder import whole_or_nothing
 from sparsity.streaming import skeleton
 from sparsity.streaming.meter import Meter
-from sparsity.streaming.opening import Opened, Settings, configured, opened
+from sparsity.streaming.opening import Opened, Settings, opened
 from sparsity.streaming.skeleton import Streamed
 from sparsity.streaming.source import Entry
 from sparsity.streaming.target import Target
@@ -108,11 +108,10 @@ def prune_streamed(
     """
     settings = settings or Settings()
     refuse(recipe)
-    skeleton.class_of(configured(reference)[0])  # imports what it needs, which is no matter of the model's size
+    model = opened(reference, settings, recipe.seed)  # imports what it needs, which is no matter of the weights
     _warm(settings.device)
     meter = Meter(settings.device)
     with meter.on():
-        model = opened(reference, settings, recipe.seed)
         residence = Streamed(model.model, model.source, model.names, model.dtype, _device(settings), meter)
         batches = _batches(model, recipe, residence, calibrate)
         with whole_or_nothing(out) as folder:

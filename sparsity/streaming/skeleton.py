@@ -226,9 +226,14 @@ class Streamed:
                     holders.append((module, name, parameter, f"{path}.{name}" if path else name))
         try:
             with self.meter.phase("read"):
-                for module, name, _, full in holders:
-                    tensor = self.source.read(self.names.stored[full]).to(self.device, self.dtype)
-                    module._parameters[name] = nn.Parameter(tensor, requires_grad=False)
+                there: dict[int, nn.Parameter] = {}  # what is tied is read once
+                for module, name, parameter, full in holders:
+                    if id(parameter) not in there:
+                        tensor = self.source.read(self.names.stored[full]).to(self.device, self.dtype)
+                        there[id(parameter)] = nn.Parameter(tensor, requires_grad=False)
+                        del tensor
+                    module._parameters[name] = there[id(parameter)]
+                there.clear()
             yield
         finally:
             for module, name, parameter, _ in holders:

@@ -25,6 +25,7 @@ from sparsity.streaming import target
 from sparsity.streaming.meter import Meter
 from sparsity.streaming.opening import Opened, Settings
 from sparsity.streaming.prune import Outcome, prune_streamed
+from sparsity.streaming.source import Files
 from sparsity.tasks.batching import Batch
 from tests import tiny
 from tests.models.tiny import edit_json, refusal
@@ -101,6 +102,21 @@ def test_a_head_stays_tied_or_apart(tmp_path: Path, tied: bool) -> None:
     assert ("lm_head.weight" in names) != tied
     found: Any = type(tiny.model("llama")).from_pretrained(tmp_path / "out")
     assert (found.lm_head.weight.data_ptr() == found.model.embed_tokens.weight.data_ptr()) == tied
+
+
+def test_what_is_tied_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(tmp_path / "dense", "gpt2")
+    read: list[str] = []
+    own = Files.read
+
+    def counted(files: Files, name: str) -> torch.Tensor:
+        read.append(name)
+        return own(files, name)
+
+    monkeypatch.setattr(Files, "read", counted)
+    streamed(tmp_path / "dense", SPARSEGPT, tmp_path / "out")
+    assert read.count("transformer.wte.weight") == 2  # the batches are made, the first block is reached
+    assert read.count("transformer.h.1.mlp.c_fc.weight") == 1
 
 
 def test_embeddings_that_are_stored_as_the_head_they_are_tied_to_are_found(tmp_path: Path) -> None:
