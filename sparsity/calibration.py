@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+    from sparsity.hessian import Factor
+
 INPUT_NORMS = "input norms"
 HESSIAN = "hessian"
+FACTOR = "factored hessian"
 GRADIENTS = "gradients"
 INFLUENCE = "block influence"
-STATISTICS = (INPUT_NORMS, HESSIAN, GRADIENTS, INFLUENCE)
+STATISTICS = (INPUT_NORMS, HESSIAN, FACTOR, GRADIENTS, INFLUENCE)
 """What can be gathered. A token is one position that holds text; padding counts nowhere."""
 
 
@@ -32,6 +35,8 @@ class LayerStatistics:
     """Sum over tokens of x^2, (in,) float64."""
     hessian: torch.Tensor | None = None
     """Sum over tokens of x x^T, (in, in) float64: half the Hessian of the squared error of the outputs."""
+    factor: Factor | None = None
+    """That matrix, damped and factored, in its place: a method that needs no more never has both in memory."""
     squared_gradients: torch.Tensor | None = None
     """Mean over batches of (dL/dw)^2, (out, in)."""
     saliences: torch.Tensor | None = None

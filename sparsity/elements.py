@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from sparsity.calibration import LayerStatistics
 from sparsity.errors import Refused
 from sparsity.mask import keep_highest, pruned_count
 from sparsity.methods.protocol import Target
+from sparsity.residence import IN_MEMORY, Residence
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +46,7 @@ def decide(
     sources: Sequence[PrunableLayer],
     known: Sequence[LayerStatistics],
     batches: Sequence[Batch],
+    residence: Residence = IN_MEMORY,
 ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor, str | None]]:
     """(position of a layer, its new weight, its mask, a note), one layer after the other.
 
@@ -57,6 +60,7 @@ def decide(
         sources: of the dense model: whose weights are looked at.
         known: one for each layer; the seeds alone where nothing was gathered.
         batches: for sequential statistics.
+        residence: where the model's weights are; only with scopes `row` and `layer` may one block be there at a time.
     """
     for source in sources:
         if reason := job.pattern.misfit(*source.weight.shape):
@@ -66,14 +70,26 @@ def decide(
             yield i, sources[i].weight, mask, None
         return
     targets = _targets(job, sources, known)
+    every: Iterator[tuple[int, LayerStatistics]]
     if job.method.sequential:
-        steps = gather.in_sequence(model, layers, batches, job.method.needs, [s.seed for s in known])
-        every = (pair for step in steps for pair in step)
+        steps = gather.in_sequence(model, layers, batches, job.method.needs, [s.seed for s in known], residence)
+        every = itertools.chain.from_iterable(steps)
     else:
-        every = ((i, statistics) for i, statistics in enumerate(known))
+        every = _block_by_block(layers, known, residence)
     for i, statistics in every:
         weight, mask, note = job.method.prune_layer(sources[i].weight, statistics, targets[i])
+        del statistics  # a Hessian must not outlast its layer
         yield i, weight, mask, note
+        del weight, mask  # before the next are made
+
+
+def _block_by_block(
+    layers: Sequence[PrunableLayer], known: Sequence[LayerStatistics], residence: Residence
+) -> Iterator[tuple[int, LayerStatistics]]:
+    for block, members in itertools.groupby(range(len(layers)), key=lambda i: layers[i].block):
+        with residence.block(block):
+            for i in members:
+                yield i, known[i]
 
 
 def _global_masks(

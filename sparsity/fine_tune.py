@@ -11,17 +11,16 @@ cannot be had.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparsity import classifier, options, training
 from sparsity.data import reading
-from sparsity.errors import BadValue, SparsityError, one_line
+from sparsity.errors import SparsityError
 from sparsity.measure import gpu, machine
+from sparsity.new_folder import refuse_unwritable, whole_or_nothing
 
 if TYPE_CHECKING:
     from sparsity.models.hub import Loaded
@@ -87,45 +86,11 @@ def run(reference: str, asked: Options, steps: int, seed: int, out: Path) -> Non
 
 def write(loaded: Loaded, out: Path) -> None:
     """Weights as safetensors, configuration and tokenizer; all of it, or nothing."""
-    with _whole_or_nothing(out) as folder:
+    with whole_or_nothing(out) as folder:
         loaded.model.save_pretrained(folder)
         loaded.tokenizer().save_pretrained(folder)  # anew: encoding leaves traces in the used one
         for file in folder.iterdir():
             file.chmod(0o644)  # save_pretrained writes some files readable by their owner alone
-
-
-@contextlib.contextmanager
-def _whole_or_nothing(out: Path) -> Iterator[Path]:
-    """A folder beside, which takes the name once everything is in it; raises `BadValue` where that cannot be."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as beside:
-            folder = Path(beside) / out.name
-            folder.mkdir()
-            yield folder
-            _refuse_taken(out)  # training took long
-            if out.exists():
-                out.rmdir()  # it is empty; not every system renames over one
-            folder.rename(out)
-    except OSError as error:
-        raise BadValue(f"{out}: nothing can be written there: {one_line(error)}") from None
-
-
-def refuse_unwritable(out: Path) -> None:
-    """Raises `BadValue` for a place that no folder can be written to, or that holds something, before hours pass."""
-    try:
-        _refuse_taken(out)
-        nearest = next(folder for folder in out.absolute().parents if folder.exists())
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=nearest):
-            pass
-    except OSError as error:
-        raise BadValue(f"{out}: nothing can be written there: {one_line(error)}") from None
-
-
-def _refuse_taken(out: Path) -> None:
-    empty = out.is_dir() and not any(out.iterdir())
-    if not empty and (out.exists() or out.is_symlink()):
-        raise BadValue(f"{out} is there already; give --out the name of a new folder, or of an empty one")
 
 
 def _described(loaded: Loaded, classes: int | Sequence[str]) -> str:

@@ -18,9 +18,10 @@ import inspect
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sparsity.calibration import HESSIAN, INFLUENCE, LayerStatistics
+from sparsity.calibration import INFLUENCE, LayerStatistics
 from sparsity.errors import Refused
 from sparsity.models.architecture import PrunableLayer, architecture_for, blocks_of
+from sparsity.residence import IN_MEMORY, Residence
 from sparsity.tasks.batching import IGNORED, Batch, counted
 from sparsity.watch import Reached, Watch, real_tokens, unreached
 
@@ -73,7 +74,7 @@ def at_once(
 
     blocks = [block.module for block in blocks_of(model)]
     angles = [torch.zeros(2, dtype=torch.float64) for _ in blocks] if INFLUENCE in needs else []
-    watch = Watch(layers, with_hessian=False)
+    watch = Watch(layers, needs=())
     tokens_of_block = {layer.block: layer.tokens for layer in layers}
 
     def measure(index: int, args: Any, kwargs: Any, output: Any) -> None:
@@ -97,7 +98,7 @@ def at_once(
     finally:
         for handle in handles:
             handle.remove()
-    found = watch.statistics(seeds)
+    found = list(watch.statistics(seeds))
     if not angles:
         return found
     influence = [1 - float(total / count) for total, count in angles]
@@ -152,10 +153,12 @@ def in_sequence(
     batches: Sequence[Batch],
     needs: Collection[str],
     seeds: Sequence[tuple[int, int]],
-) -> Iterator[list[tuple[int, LayerStatistics]]]:
-    """Block by block: (position of the layer, its statistics) for each of the block's layers.
+    residence: Residence = IN_MEMORY,
+) -> Iterator[Iterator[tuple[int, LayerStatistics]]]:
+    """Block by block: (position of the layer, its statistics) for each of the block's layers, made one by one.
 
-    The caller prunes the block's layers, in the model, before it asks for the next block.
+    The caller prunes the block's layers, in the model, before it asks for the next block. Only one block need be
+    in memory at a time; `residence` sees to that.
     """
     import torch
     from tqdm import tqdm
@@ -166,28 +169,35 @@ def in_sequence(
     progress = tqdm(total=sum(map(len, stacks.values())), desc="pruning block by block", delay=DELAY, leave=False)
     for members in stacks.values():
         modules = [module for _, module in members]
-        with torch.no_grad():
+        with torch.no_grad(), residence.outside(), residence.block(members[0][0]):
             calls: list[list[Call]] = []
             alone = False
             for batch in batches:
                 found, alone = _arguments(model, modules, batch, alone)
                 calls.append(found)
-        hidden = [_hidden(*each[0]) for each in calls]
+            hidden = [residence.parked(_hidden(*each[0])) for each in calls]
+        calls = [[_without_hidden(*call) for call in each] for each in calls]
         for index, (position, module) in enumerate(members):
             mine = [i for i, layer in enumerate(layers) if layer.block == position]
-            watch = Watch([layers[i] for i in mine], HESSIAN in needs, and_stop=True)
-            with watch.on(), torch.no_grad():
-                for batch, call, states in zip(batches, calls, hidden, strict=True):
-                    watch.next(batch)
-                    with contextlib.suppress(Reached):
-                        _replay(module, call[index], states)
-            yield list(zip(mine, watch.statistics([seeds[i] for i in mine]), strict=True))
-            progress.update()
-            if index < len(members) - 1:
-                with torch.no_grad():
-                    for i, call in enumerate(calls):
-                        hidden[i] = _replay(module, call[index], hidden[i])
+            watch = Watch([layers[i] for i in mine], needs, and_stop=True)
+            with residence.block(position):
+                with watch.on(), torch.no_grad():
+                    for batch, call, states in zip(batches, calls, hidden, strict=True):
+                        watch.next(batch)
+                        with contextlib.suppress(Reached):
+                            _replay(module, call[index], residence.fetched(states))
+                # Not by zip, which holds on to what it gave last.
+                yield map(_pair, mine, watch.statistics([seeds[i] for i in mine]))
+                progress.update()
+                if index < len(members) - 1:
+                    with torch.no_grad():
+                        for i, call in enumerate(calls):
+                            hidden[i] = residence.parked(_replay(module, call[index], residence.fetched(hidden[i])))
     progress.close()
+
+
+def _pair(position: int, statistics: LayerStatistics) -> tuple[int, LayerStatistics]:
+    return position, statistics
 
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -249,6 +259,11 @@ def _replay(block: nn.Module, call: Call, hidden: torch.Tensor) -> torch.Tensor:
 def _hidden(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
     hidden: torch.Tensor = args[0] if args else kwargs["hidden_states"]
     return hidden
+
+
+def _without_hidden(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    """A call whose hidden states are to be replaced, which need not be held until then."""
+    return (None, *args[1:]) if args else args, {name: each for name, each in kwargs.items() if name != "hidden_states"}
 
 
 def _first(output: Any) -> torch.Tensor:

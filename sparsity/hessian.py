@@ -22,20 +22,34 @@ MORE = 10.0
 class Factor(NamedTuple):
     """A damped Hessian H, factored from its last input to its first: H = upper upper^T."""
 
-    upper: torch.Tensor
-    """(in, in) float64, upper triangular. The inverse of a corner of it is that corner of the Cholesky factor of
-    H^-1 (H^-1 = R^T R with R = upper^-1), which is what the second-order methods sweep with."""
+    reversed: torch.Tensor
+    """(in, in) float64, `upper` with rows and columns in reverse order, as it was made: a copy would be as large."""
     dead: torch.Tensor
     """(in,) boolean: inputs that were always zero."""
     note: str | None
     """What had to be done to a singular one; None for one that was not."""
 
     @property
+    def upper(self) -> torch.Tensor:
+        """(in, in) float64, upper triangular.
+
+        The inverse of a corner of it is that corner of the Cholesky factor of H^-1 (H^-1 = R^T R with R = upper^-1),
+        which is what the second-order methods sweep with.
+        """
+        return self.reversed.flip(0, 1)
+
+    def part(self, rows: slice, columns: slice) -> torch.Tensor:
+        """`upper[rows, columns]`, without making the rest; the slices say where they end."""
+        size = len(self.reversed)
+        there = (slice(size - each.stop, size - each.start) for each in (rows, columns))
+        return self.reversed[tuple(there)].flip(0, 1)
+
+    @property
     def inverse(self) -> torch.Tensor:
         """H^-1, (in, in) float64."""
         import torch
 
-        return torch.cholesky_inverse(self.upper.flip(0, 1)).flip(0, 1)
+        return torch.cholesky_inverse(self.reversed).flip(0, 1)
 
 
 def factor(hessian: torch.Tensor, tokens: int) -> Factor:
@@ -52,17 +66,11 @@ def factor(hessian: torch.Tensor, tokens: int) -> Factor:
 
     if not bool(torch.isfinite(hessian.sum())):  # one that is not makes the sum so
         raise BadValue("the inputs of a layer are not finite, so there is no Hessian; look for NaN or overflow")
-    damped = hessian.flip(0, 1)  # a copy, reversed: its lower factor, reversed again, is the upper one
-    diagonal = damped.diagonal()
-    dead = diagonal == 0
-    diagonal[dead] = 1.0
+    dead = hessian.diagonal() == 0
+    diagonal = hessian.diagonal().masked_fill(dead, 1.0)
     mean, damping = float(diagonal.mean()), DAMPING
-    diagonal += damping * mean
-    lower, failed = torch.linalg.cholesky_ex(damped)
-    while int(failed):
-        diagonal += (MORE - 1) * damping * mean
+    while (lower := _factored(hessian, diagonal + damping * mean)) is None:
         damping *= MORE
-        lower, failed = torch.linalg.cholesky_ex(damped)
     why = []
     if int(dead.sum()):
         why.append(f"{int(dead.sum())} inputs were always zero")
@@ -71,4 +79,16 @@ def factor(hessian: torch.Tensor, tokens: int) -> Factor:
     if damping > DAMPING:
         why.append("not positive definite")
     note = f"singular Hessian ({', '.join(why)}), damped by {damping:.0%} of its mean diagonal" if why else None
-    return Factor(lower.flip(0, 1), dead.flip(0), note)
+    return Factor(lower, dead, note)
+
+
+def _factored(hessian: torch.Tensor, diagonal: torch.Tensor) -> torch.Tensor | None:
+    """The lower factor of the reversed matrix with this diagonal; None where it is not positive definite."""
+    import torch
+
+    matrix = hessian.flip(0, 1)  # a copy, reversed: its lower factor, reversed again, is the upper one
+    matrix.diagonal().copy_(diagonal.flip(0))
+    # In the copy's place, column by column as LAPACK wants it (it is symmetric): it may be as large as all of a block.
+    failed = torch.empty((), dtype=torch.int32, device=matrix.device)
+    torch.linalg.cholesky_ex(matrix.t(), out=(matrix.t(), failed))
+    return None if int(failed) else matrix.t()

@@ -148,7 +148,7 @@ def prune(
             the model's prunable weights may have been overwritten by then.
         BadValue: `dense` is another model, or a batch is none.
     """
-    _check(recipe, batches)
+    check(recipe, batches)
     seen = [as_batch(batch) for batch in batches]
     method, shape = METHODS[recipe.method], patterns.parse(recipe.pattern)
     if gone is not None:
@@ -167,8 +167,8 @@ def prune(
     if wanted:
         gather.check(model)
         for layer, source in zip(layers, sources, strict=True):
-            _write(layer, source.weight)
-    with _evaluating(model):
+            write(layer, source.weight)
+    with evaluating(model):
         known = _statistics(model, layers, recipe, method, seen)
         if isinstance(shape, patterns.GroupPattern):
             sets = groups_of(model, layers, shape.kinds)
@@ -195,12 +195,12 @@ def prune(
         prunable_parameters=prunable,
         total_parameters=sum(p.numel() for p in model.parameters()),  # named once, so ties count once
         groups=groups,
-        notes=_summed_up(notes),
+        notes=summed_up(notes),
     )
 
 
 @contextmanager
-def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+def evaluating(model: PreTrainedModel) -> Iterator[None]:
     """The model in eval mode meanwhile, whatever happens: what calibration sees is no matter of chance."""
     training = model.training
     model.eval()
@@ -210,7 +210,8 @@ def _evaluating(model: PreTrainedModel) -> Iterator[None]:
         model.train(training)
 
 
-def _check(recipe: Recipe, batches: Sequence[Batch | Mapping[str, torch.Tensor]]) -> None:
+def check(recipe: Recipe, batches: Sequence[Batch | Mapping[str, torch.Tensor]]) -> None:
+    """Raises `Refused` for a recipe that cannot be, on any model, or not with these batches."""
     if reason := refusal(recipe.method, recipe.pattern, recipe.scope):
         raise Refused(reason)
     fixed = patterns.parse(recipe.pattern).fixed
@@ -266,16 +267,16 @@ def _prune_elements(
     at_once = not job.method.sequential or recipe.scope == "global"
     if at_once:  # all is decided before anything is written
         every = list(decided)
-        _refuse_empty_layers(layers, [mask for _, _, mask, _ in every], recipe)
+        refuse_empty_layers(layers, [mask for _, _, mask, _ in every], recipe)
         decided = iter(every)
     masks, notes = [], []
     for i, weight, mask, note in decided:
-        _write(layers[i], weight, mask)
+        write(layers[i], weight, mask)
         masks.append(mask)
         notes += [note] if note else []
         del weight  # before the next is made: two at a time would double what this needs
     if not at_once:
-        _refuse_empty_layers(layers, masks, recipe)
+        refuse_empty_layers(layers, masks, recipe)
     return masks, notes
 
 
@@ -305,18 +306,18 @@ def _prune_groups(
         for mended, stays, weight, note in grouped.decide_in_sequence(job, model, layers, sets, seeds, batches):
             settle(mended, stays)
             reader = mended.reader.layer
-            _write(layers[reader], weight, masks[reader])
+            write(layers[reader], weight, masks[reader])
             notes += [note] if note else []
         sources = layers  # they hold the mended weights
     else:
         for each, stays in zip(sets, grouped.decide(job, sets, sources, known), strict=True):
             settle(each, stays)
     for layer, source, mask in zip(layers, sources, masks, strict=True):
-        _write(layer, source.weight, mask)
+        write(layer, source.weight, mask)
     return masks, groups, notes
 
 
-def _write(layer: PrunableLayer, weight: torch.Tensor, mask: torch.Tensor | None = None) -> None:
+def write(layer: PrunableLayer, weight: torch.Tensor, mask: torch.Tensor | None = None) -> None:
     """The weight into the layer, exact +0 where the mask is False (a product would leave -0)."""
     import torch
 
@@ -335,7 +336,8 @@ def _check_dense(layers: Sequence[PrunableLayer], sources: Sequence[PrunableLaye
         raise BadValue(f"dense is another model than the one to prune: they differ in {where}")
 
 
-def _refuse_empty_layers(layers: Sequence[PrunableLayer], masks: Sequence[torch.Tensor], recipe: Recipe) -> None:
+def refuse_empty_layers(layers: Sequence[PrunableLayer], masks: Sequence[torch.Tensor], recipe: Recipe) -> None:
+    """Raises `Refused` where nothing stays of a layer."""
     empty = [layer.name for layer, mask in zip(layers, masks, strict=True) if not bool(mask.any())]
     if empty:
         more = f" and {len(empty) - 1} more layers" if len(empty) > 1 else ""
@@ -346,7 +348,7 @@ def _refuse_empty_layers(layers: Sequence[PrunableLayer], masks: Sequence[torch.
         )
 
 
-def _summed_up(notes: Sequence[str]) -> tuple[str, ...]:
+def summed_up(notes: Sequence[str]) -> tuple[str, ...]:
     """Each note once, with how many layers it is of."""
     counted = {note: notes.count(note) for note in notes}
     return tuple(note if count == 1 else f"{note} ({count} layers)" for note, count in counted.items())

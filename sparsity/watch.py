@@ -9,12 +9,13 @@ Refuses: a layer that no batch reaches, or that reads other positions than the b
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sparsity.calibration import LayerStatistics
+from sparsity.calibration import FACTOR, HESSIAN, LayerStatistics
 from sparsity.errors import Refused
+from sparsity.hessian import Factor, factor
 from sparsity.tasks.batching import IGNORED, Batch
 
 if TYPE_CHECKING:
@@ -37,11 +38,18 @@ STRIP = 256
 class Sums:
     """Sums over the tokens that one or more layers read."""
 
-    with_hessian: bool
+    needs: Collection[str]
+    """Of `HESSIAN` and `FACTOR`; the squares are summed whatever is needed."""
     tokens: int = 0
     waiting: list[torch.Tensor] = field(default_factory=list)
     total: torch.Tensor | None = None
     """Of the squares, (in,), or the upper half of the Hessian, (in, in); float64."""
+    made: tuple[torch.Tensor, torch.Tensor | None, Factor | None] | None = None
+
+    @property
+    def with_hessian(self) -> bool:
+        """Whether more than squares is summed."""
+        return HESSIAN in self.needs or FACTOR in self.needs
 
     def add(self, x: torch.Tensor) -> None:
         """x: (tokens, in)."""
@@ -66,15 +74,30 @@ class Sums:
             rows = slice(start, start + STRIP)
             self.total[rows, start:] += x[:, rows].t() @ x[:, start:]
 
-    def finished(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(squares, Hessian where it was asked for)."""
-        if self.waiting:
-            self._sum_up()
-        assert self.total is not None  # something was added, or nobody would ask
-        if not self.with_hessian:
-            return self.total, None
-        whole = self.total.triu() + self.total.triu(1).t()
-        return whole.diagonal(), whole
+    def finished(self) -> tuple[torch.Tensor, torch.Tensor | None, Factor | None]:
+        """(squares, Hessian, its factor), the latter two where they were asked for; made once."""
+        if self.made is None:
+            if self.waiting:
+                self._sum_up()
+            assert self.total is not None  # something was added, or nobody would ask
+            whole, self.total = self.total, None
+            if not self.with_hessian:
+                self.made = whole, None, None
+            else:
+                _mirror(whole)
+                factored = factor(whole, self.tokens) if FACTOR in self.needs else None
+                kept = whole if HESSIAN in self.needs else None
+                self.made = whole.diagonal().clone(), kept, factored
+        return self.made
+
+
+def _mirror(upper: torch.Tensor) -> None:
+    """The lower half becomes what the upper one is, in place: a sum of both would take three times the memory."""
+    for start in range(0, len(upper), STRIP):
+        stop = min(len(upper), start + STRIP)
+        corner = upper[start:stop, start:stop]
+        corner.copy_(corner.triu() + corner.triu(1).t())
+        upper[stop:, start:stop] = upper[start:stop, stop:].t()
 
 
 @dataclass
@@ -82,7 +105,7 @@ class Watch:
     """Hooks on layers that sum what they read. Layers that read one tensor (query, key, value) share its sums."""
 
     layers: Sequence[PrunableLayer]
-    with_hessian: bool
+    needs: Collection[str]
     and_stop: bool = False
     """Whether a forward pass is over once every layer has been seen: what the last one makes is not looked at."""
     sums: dict[int, Sums] = field(default_factory=dict)
@@ -110,23 +133,28 @@ class Watch:
     def _see(self, index: int, x: torch.Tensor) -> None:
         sums = next((sums for other, sums in self.seen.values() if other is x), None)
         if sums is None:
-            sums = self.sums.get(index) or Sums(self.with_hessian)
+            sums = self.sums.get(index) or Sums(self.needs)
             sums.add(real_tokens(x, self.masks[self.layers[index].tokens], self.layers[index].name))
         self.sums[index] = sums
         self.seen[index] = x, sums
         if self.and_stop and len(self.seen) == len(self.layers):
             raise Reached
 
-    def statistics(self, seeds: Sequence[tuple[int, int]]) -> list[LayerStatistics]:
-        """What was gathered, a value for each layer."""
+    def statistics(self, seeds: Sequence[tuple[int, int]]) -> Iterator[LayerStatistics]:
+        """What was gathered, a value for each layer, made when it is asked for and not held after that."""
         if missing := [layer for i, layer in enumerate(self.layers) if i not in self.sums]:
             raise unreached(missing[0])
         if blank := [layer for i, layer in enumerate(self.layers) if not self.sums[i].tokens]:
             raise Refused(
                 f"the calibration batches hold no text for {blank[0].name}, so nothing is known of its inputs"
             )
-        finished = {id(sums): sums.finished() for sums in self.sums.values()}
-        return [LayerStatistics(seed, self.sums[i].tokens, *finished[id(self.sums[i])]) for i, seed in enumerate(seeds)]
+        self.seen = {}
+
+        def of(index: int) -> LayerStatistics:
+            sums = self.sums.pop(index)
+            return LayerStatistics(seeds[index], sums.tokens, *sums.finished())
+
+        return map(of, range(len(seeds)))
 
 
 def unreached(layer: PrunableLayer) -> Refused:

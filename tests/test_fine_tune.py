@@ -14,7 +14,7 @@ import transformers
 
 from sparsity import classifier, fine_tune
 from sparsity.data import reading
-from sparsity.errors import BadValue, Refused
+from sparsity.errors import Refused
 from sparsity.models import hub
 from sparsity.training import Settings
 from sparsity.training_state import Reached
@@ -147,7 +147,7 @@ def test_a_folder_that_holds_something_is_left_alone_and_an_empty_one_taken(
     out.mkdir()
     (out / "precious").write_text("mine")
     message = failed(capsys, "./no-model", "--data", "./no-data", "--out", str(out))  # so told before all else
-    assert message == f"{out} is there already; give --out the name of a new folder, or of an empty one"
+    assert message == f"{out} is there already; give the name of a new folder, or of an empty one"
     assert (out / "precious").read_text() == "mine"
     assert "is there already" in failed(capsys, model, *data, "--out", str(out / "precious"))
     (out / "precious").unlink()
@@ -176,19 +176,6 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(
     assert message.startswith(f"{out}: nothing can be written there: ")
     assert "No space left" in message
     assert list(out.parent.iterdir()) == []
-
-
-def test_what_took_the_name_meanwhile_is_left_alone(tmp_path: Path) -> None:
-    out = tmp_path / "made"
-
-    def meanwhile() -> None:
-        with fine_tune._whole_or_nothing(out) as folder:
-            (folder / "weights").touch()
-            out.mkdir()
-            (out / "precious").touch()
-
-    assert "is there already" in tiny.refusal(BadValue, meanwhile)
-    assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["precious"]
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,8 @@ def gradients(model: Any, batches: Sequence[Batch]) -> list[LayerStatistics]:
 
 def in_sequence(model: Any, batches: Sequence[Batch], *needs: str) -> Iterator[list[tuple[int, LayerStatistics]]]:
     layers = prunable_layers(model)
-    return gather.in_sequence(model, layers, batches, needs or (HESSIAN,), seeds(layers))
+    for step in gather.in_sequence(model, layers, batches, needs or (HESSIAN,), seeds(layers)):
+        yield list(step)
 
 
 def whole_sequence(model: Any, batches: Sequence[Batch], *needs: str) -> list[LayerStatistics]:

@@ -62,6 +62,12 @@ def test_the_factor_is_upper_and_its_inverse_the_cholesky_factor_of_the_inverse(
     torch.testing.assert_close(torch.linalg.inv(upper), expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(slice(0, 3), slice(3, 7)), (slice(2, 9), slice(2, 9))])
+def test_a_part_of_the_factor_is_that_part(rows: slice, columns: slice) -> None:
+    found = hessian.factor(of_inputs(40, 9), 40)
+    assert torch.equal(found.part(rows, columns), found.upper[rows, columns])
+
+
 def test_dead_inputs_are_named_and_touch_no_other() -> None:
     matrix = of_inputs(30, 5)
     matrix[[0, 3]] = 0
@@ -113,10 +119,10 @@ def test_what_is_not_finite_is_refused(bad: float, place: tuple[int, int], monke
     attempts: list[torch.Tensor] = []
     factorise = torch.linalg.cholesky_ex
 
-    def few_times(matrix: torch.Tensor) -> Any:
+    def few_times(matrix: torch.Tensor, **out: Any) -> Any:
         attempts.append(matrix)
         assert len(attempts) < 100, "no damping makes it positive definite"  # rather than try forever
-        return factorise(matrix)
+        return factorise(matrix, **out)
 
     monkeypatch.setattr(torch.linalg, "cholesky_ex", few_times)
     matrix = torch.eye(3, dtype=torch.float64)

@@ -10,14 +10,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEVELS: dict[str, int] = {
-    "errors": -3, "rules": -3, "strict_json": -2, "timing": -1, "judging": -1, "download": -1,
+    "errors": -3, "rules": -3, "new_folder": -2, "strict_json": -2, "timing": -1, "judging": -1, "download": -1,
     "pooling": 0, "pattern": 0, "record": 0, "allocation": 0, "positions": 0, "closeness": 0, "recovery": 0, "data": 0,
     "schema": 1, "validation": 1,
     "nodes": 1, "frontier": 2, "answers": 3, "result_file": 2, "gate": 2, "gate_time": 3,
     "gate_machines": 3, "gate_join": 4, "comparison": 5,
     "mask": 1, "calibration": 1, "hessian": 1, "bypass": 1, "compressed": 1, "models": 1, "tasks": 1, "measure": 1,
     "activation": 1, "kernel": 1, "training_state": 1, "training": 2,
-    "methods": 2, "groups": 2, "watch": 2, "losses": 3, "gather": 3, "reconstruct": 4,
+    "residence": 2, "methods": 2, "groups": 2, "watch": 2, "losses": 3, "gather": 3, "reconstruct": 4,
     "workload": 2, "blueprint": 2, "distribution": 2, "units": 2,
     "sparse_storage": 2, "shrink": 3, "elements": 4, "grouped": 4,
     "formats": 4, "rebuild": 4, "limits": 5, "prune": 5, "train_embedded": 5,
@@ -25,7 +25,7 @@ LEVELS: dict[str, int] = {
     "options": 7, "bench": 7, "composition": 7,
     "harness": 5, "harness_summary": 6,
     "recoveries": 8, "compositions": 9, "about_times": 2, "summary": 7, "progress": 7, "pytest_memory": 7, "cells": 7,
-    "classifier": 4, "own_documents": 5, "fine_tune": 8,
+    "streaming": 6, "classifier": 4, "own_documents": 5, "fine_tune": 8, "prune_streamed": 8,
     "failures": 0, "time_limit": 0, "pytest_guard": 10,
     "journal": 1, "pytest_workers": 8, "pytest_entry": 8, "pytest_journal": 9,
     "cost": 0, "cluster": 1, "pytest_ray_worker": 9, "pytest_ray": 11,
@@ -69,6 +69,7 @@ OF_THE_SUITE_ITSELF = {
     "scale": {"alternate", "overhead"},
     "overhead": {"alternate", "equality", "kills"},
     "faults": {"alternate", "equality", "kills"},
+    "streamed": {"alternate"},
 }
 """Scripts beside the benchmarks, which measure the suite and no model; what else they import of their own."""
 WITH_PYTEST = {

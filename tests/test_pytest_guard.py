@@ -320,13 +320,13 @@ def breaking(monkeypatch, method):
         broken = type("Broken", (), dict(unsupported=unsupported, convert=staticmethod(convert)))
         monkeypatch.setitem(FORMATS, "csr", broken())
     if method.endswith("pruning"):
-        write, done = prune._write, []
+        write, done = prune.write, []
         def broken(*given):
             done.append(1)
             if len(done) == 3:
                 breaks(method)
             write(*given)
-        monkeypatch.setattr(prune, "_write", broken)
+        monkeypatch.setattr(prune, "write", broken)
     if method.endswith("training"):
         step, made = training._step, []
         def broken(*given):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sparsity.calibration import HESSIAN
+from sparsity.calibration import FACTOR
 from sparsity.hessian import factor
 from sparsity.mask import keep_highest, keep_highest_in_rows
 from sparsity.methods.protocol import Chosen, Target
@@ -34,7 +34,7 @@ BLOCK = 128
 class SparseGPT:
     """Chooses and mends in one sweep."""
 
-    needs = frozenset({HESSIAN})
+    needs = frozenset({FACTOR})
     stochastic = False
     sequential = True
     score = None
@@ -55,10 +55,11 @@ class SparseGPT:
         """The mended weight and its mask."""
         import torch
 
-        assert statistics.hessian is not None  # it is in `needs`
-        known = factor(statistics.hessian, statistics.tokens)
+        known = statistics.factor
+        if known is None:  # whoever has the matrix alone
+            assert statistics.hessian is not None
+            known = factor(statistics.hessian, statistics.tokens)
         wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
-        upper = known.upper.to(wide)
         # (in, out): a column of the weight is a row here, side by side. A copy: a Conv1D stores it like this.
         columns = weight.t().to(wide, copy=True, memory_format=torch.contiguous_format)
         columns[known.dead] = 0
@@ -69,9 +70,10 @@ class SparseGPT:
         for start in range(0, size, step):
             part = slice(start, min(size, start + step))
             before, after = (target.remove * at // size for at in (part.start, part.stop))
-            inner = torch.linalg.inv(known.upper[part, part]).to(wide)  # that corner of the factor of H^-1
+            inner = torch.linalg.inv(known.part(part, part)).to(wide)  # that corner of the factor of H^-1
             # What the columns before lost, all later columns make up for together: these by so much.
-            mending = inner.t() @ (upper[:start, part].t() @ errors[:start])
+            upper = known.part(slice(0, start), part).to(wide)
+            mending = inner.t() @ (upper.t() @ errors[:start])
             original = columns[part].clone()
             columns[part] += mending
             _sweep(columns[part], kept[part], inner, target, after - before)

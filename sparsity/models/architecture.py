@@ -226,8 +226,13 @@ def _refuse_ties(model: nn.Module, layers: list[PrunableLayer]) -> None:
     """No prunable matrix may share its storage with any other parameter."""
     owners: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        owners.setdefault(parameter.data_ptr(), []).append(name)
+        owners.setdefault(_storage(parameter), []).append(name)
     for layer in layers:
-        names = owners[layer.weight.data_ptr()]
+        names = owners[_storage(layer.module.weight)]  # type: ignore[arg-type]  # as in `PrunableLayer.weight`
         if len(names) > 1:
             raise ModelNotUnderstood(f"{layer.name} is tied: {', '.join(names)} share one storage; untie it first")
+
+
+def _storage(parameter: torch.Tensor) -> int:
+    """What two parameters share that are tied; on the meta device, where nothing is stored, the parameter itself."""
+    return id(parameter) if parameter.is_meta else parameter.data_ptr()

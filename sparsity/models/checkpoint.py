@@ -76,12 +76,12 @@ def load(reference: str, folder: Path, task: str, dtype: torch.dtype, classes: i
         logging.set_verbosity(verbosity)
     if classes is None and (in_weights := _classes(reference, folder, model, report["mismatched_keys"])):
         return load(reference, folder, task, dtype, in_weights)
-    _refuse_wrong_shapes(reference, report["mismatched_keys"])
+    refuse_wrong_shapes(reference, report["mismatched_keys"])
     missing = set(report["missing_keys"])
     if task == BODY and any(name.startswith("pooler.") for name in missing):
         model.pooler, missing = None, {name for name in missing if not name.startswith("pooler.")}
     _refuse_missing_weights(reference, task, model, missing)
-    _refuse_surplus_blocks(reference, family, model, report["unexpected_keys"])
+    refuse_surplus_blocks(reference, family, model, report["unexpected_keys"])
     if task == "classification" and model.config.pad_token_id is None:
         ends = model.config.eos_token_id  # Llama 3 has several
         model.config.pad_token_id = ends[0] if isinstance(ends, list) else ends
@@ -153,7 +153,7 @@ def _classes(
     return int(counts.pop()) if len(counts) == 1 else None
 
 
-def _refuse_surplus_blocks(
+def refuse_surplus_blocks(
     reference: str, family: Architecture, model: PreTrainedModel, unexpected: Iterable[str]
 ) -> None:
     """Weights of a block that the configuration does not have: half of the model would be measured."""
@@ -166,7 +166,7 @@ def _refuse_surplus_blocks(
             raise ModelNotLoaded(f"{reference}: {has}; mend config.json, or save the model again")
 
 
-def _refuse_wrong_shapes(reference: str, mismatched: Iterable[tuple[str, Any, Any]]) -> None:
+def refuse_wrong_shapes(reference: str, mismatched: Iterable[tuple[str, Any, Any]]) -> None:
     """Weights that do not fit their place would be random there."""
     wrong = sorted(mismatched)
     if wrong:

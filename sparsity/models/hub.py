@@ -108,9 +108,9 @@ def check(reference: str) -> None:
     understood: that they cannot be had must be known before the first measurement.
     """
     if reference not in embedded.NAMES:
-        _config(reference)
+        config_of(reference)
         if not reference.startswith(RANDOM):
-            checkpoint.refuse_incomplete(reference, _folder(reference))
+            checkpoint.refuse_incomplete(reference, folder_of(reference))
 
 
 def load(reference: str, task: str, dtype: torch.dtype, device: torch.device, seed: int = 0) -> Loaded:
@@ -126,14 +126,14 @@ def load(reference: str, task: str, dtype: torch.dtype, device: torch.device, se
         model, source, folder = _random(reference, dtype, seed), "random", None
     else:
         source = "embedded" if reference in embedded.NAMES else "checkpoint"
-        folder = embedded.folder(reference, task) if source == "embedded" else _folder(reference)
+        folder = embedded.folder(reference, task) if source == "embedded" else folder_of(reference)
         model = checkpoint.load(reference, folder, task, dtype)
     model.config.use_cache = False  # a forward pass is measured, not a generation
     model = model.to(device).eval().requires_grad_(False)  # type: ignore[arg-type]  # transformers types .to by a Self that mypy loses
     return Loaded(reference, model, source, folder)
 
 
-def _config(reference: str) -> PreTrainedConfig:
+def config_of(reference: str) -> PreTrainedConfig:
     """The configuration that the reference leads to, of a family that is understood."""
     import transformers
 
@@ -142,7 +142,7 @@ def _config(reference: str) -> PreTrainedConfig:
         kind, changes = BUILT_IN[name]
         config: PreTrainedConfig = getattr(transformers, kind)(**changes)
         return config
-    folder = _folder(reference, ("config.json",))
+    folder = folder_of(reference, ("config.json",))
     family_of(reference, folder)  # before transformers sees it: its message for an unknown type is a page
     try:
         loaded: PreTrainedConfig = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -156,7 +156,7 @@ def _random(reference: str, dtype: torch.dtype, seed: int) -> PreTrainedModel:
     import torch
     import transformers
 
-    config = _config(reference)
+    config = config_of(reference)
     auto = getattr(transformers, architecture_of(config.model_type).auto_class)
     try:
         with torch.random.fork_rng(devices=[]):
@@ -167,7 +167,7 @@ def _random(reference: str, dtype: torch.dtype, seed: int) -> PreTrainedModel:
     return model.to(dtype)  # type: ignore[no-any-return, arg-type]  # the class is found by name
 
 
-def _folder(reference: str, files: tuple[str, ...] = WANTED) -> Path:
+def folder_of(reference: str, files: tuple[str, ...] = WANTED) -> Path:
     """The local folder of a checkpoint; of a hub id, some files are first brought to the hub client's cache."""
     name = reference.removeprefix(RANDOM)
     if not name or not name.isprintable():

@@ -10,6 +10,7 @@ import torch
 from sparsity import pattern
 from sparsity.calibration import STATISTICS, LayerStatistics
 from sparsity.errors import Refused
+from sparsity.hessian import factor
 from sparsity.methods import METHODS
 from sparsity.methods.protocol import Chosen
 from sparsity.methods.scored import Scored
@@ -184,6 +185,9 @@ def test_what_a_method_needs_can_be_gathered_and_is_enough(name: str) -> None:
     fields = {"input norms": "squares", "hessian": "hessian", "block influence": "influence"}
     full = layers.known(layers.inputs(40, 12))
     given = {fields[need]: getattr(full, fields[need]) for need in METHODS[name].needs if need in fields}
+    if "factored hessian" in METHODS[name].needs:
+        assert full.hessian is not None
+        given["factor"] = factor(full.hessian, 40)
     if "gradients" in METHODS[name].needs:
         given |= {"squared_gradients": full.squared_gradients, "saliences": full.saliences}
     only = LayerStatistics(tokens=40, **given)
