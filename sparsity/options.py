@@ -76,7 +76,10 @@ AXES: dict[str, Axis] = {
     "scopes": Axis(_one_of("scope", SCOPES), f"where scores compete: {', '.join(SCOPES)}"),
     "sparsities": Axis(_sparsity, "fractions of prunable weights to remove, in [0, 1)"),
     "formats": Axis(_one_of("format", NAMES), f"execution formats: {', '.join(NAMES)}"),
-    "workloads": Axis(lambda text: str(workload.parse(text)), "batch size x sequence length, as in 8x64"),
+    "workloads": Axis(
+        lambda text: str(workload.parse(text)),
+        "batch size x sequence length, as in 8x64; 1x16+64, prefill:1x512, decode:1x512",
+    ),
     "tasks": Axis(_one_of("task", TASKS), f"quality tasks: {', '.join(TASKS)}"),
     "recoveries": Axis(
         lambda text: str(recovery.parse(text)), f"what follows pruning: {', '.join(recovery.EXAMPLES)} …"
