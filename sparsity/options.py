@@ -78,7 +78,7 @@ AXES: dict[str, Axis] = {
     "formats": Axis(_one_of("format", NAMES), f"execution formats: {', '.join(NAMES)}"),
     "workloads": Axis(
         lambda text: str(workload.parse(text)),
-        "batch size x sequence length, as in 8x64; 1x16+64, prefill:1x512, decode:1x512",
+        "batch size x sequence length, as in 8x64; of generation 1x16+64, prefill:1x512, decode:1x512",
     ),
     "tasks": Axis(_one_of("task", TASKS), f"quality tasks: {', '.join(TASKS)}"),
     "recoveries": Axis(

@@ -2,8 +2,8 @@
 
     8x64             a forward pass over 8 sequences of 64 tokens
     1x16+64          the generation of 64 tokens, one after the other, after prompts of 16
-    prefill:1x512    what comes before the first token that is generated: a forward pass over a prompt of 512 tokens that
-                     fills the cache of keys and values, with the logits of the last position alone
+    prefill:1x512    what comes before the first token that is generated: a forward pass over a prompt of 512 tokens
+                     that fills the cache of keys and values, with the logits of the last position alone
     decode:1x512     what each further token takes: a forward pass over one token on a cache of 512
 
 The cache of `decode` is filled once, before anything is timed or counted. A step then is what it is in a generation: it
@@ -73,8 +73,8 @@ def parse(text: str) -> Workload:
 def inputs(workload: Workload, model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """Seeded random tokens on the model's device, every position real.
 
-    `input_ids` and `attention_mask`, (batch, tokens) int64, of `decode` one more than are in its cache; for an encoder-decoder also
-    `decoder_input_ids` of the same shape. Raises `Refused` past the model's last position.
+    `input_ids` and `attention_mask`, (batch, tokens) int64, of `decode` one more than are in its cache; for an
+    encoder-decoder also `decoder_input_ids` of the same shape. Raises `Refused` past the model's last position.
     """
     import torch
 
@@ -110,8 +110,8 @@ def call(workload: Workload, model: PreTrainedModel, head: bool = True) -> Calla
     """What runs the model on a workload, its inputs already on the device, and returns what it computed.
 
     A forward pass returns the logits, without the head the last hidden states; a generation the tokens, prompt
-    included, each the likeliest; its two parts the logits of the last position, (batch, 1, vocabulary). Raises `Refused`
-    where a model cannot generate, or would have to without its head.
+    included, each the likeliest; its two parts the logits of the last position, (batch, 1, vocabulary). Raises
+    `Refused` where a model cannot generate, or would have to without its head.
 
     Of `decode` this is what fills the cache, by one forward pass over it.
     """
@@ -138,9 +138,7 @@ def _refuse_no_generation(workload: Workload, model: PreTrainedModel, head: bool
     if not model.can_generate():
         raise Refused(f"workload {workload}: a {type(model).__name__} cannot generate; choose one such as 8x64")
     if workload.phase and model.config.is_encoder_decoder:
-        what = (
-            f"a {type(model).__name__} reads its prompt by an encoder, so it has no {PREFILL} and {DECODE} of its own"
-        )
+        what = f"a {type(model).__name__} reads its prompt by an encoder, so it has no {PREFILL} or {DECODE} of its own"
         raise Refused(f"workload {workload}: {what}; choose a whole generation, such as 1x16+64")
     if not head:
         raise Refused(f"workload {workload}: nothing is generated without the head; leave --head at full")
