@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -249,7 +250,7 @@ def test_a_decode_counts_one_token_and_a_prefill_its_prompt() -> None:
     dense = tiny.model("llama")
     found = {}
     for text in ("prefill:2x9", "decode:2x9"):
-        of = unpruned(dense, lambda model, text=text: workload.call(workload.parse(text), model), "cpu", 0.0)
+        of = unpruned(dense, functools.partial(workload.call, workload.parse(text)), "cpu", 0.0)
         assert set(of.calls.values()) == {1}
         assert set(of.inputs.values()) == {18 if text == "prefill:2x9" else 2}
         found[text] = of.flops

@@ -46,6 +46,7 @@ def test_every_option_of_the_command_line_is_named_above() -> None:
         ("sparsities", "0,0.5,.9,1e-1,0.999", (0.0, 0.5, 0.9, 0.1, 0.999)),
         ("formats", "masked,compact,dense", ("masked", "compact", "dense")),
         ("workloads", "8x64,1x1", ("8x64", "1x1")),
+        ("workloads", "prefill:1x512, decode:1x512", ("prefill:1x512", "decode:1x512")),
         ("tasks", "classification,lm", ("classification", "lm")),
         ("seeds", "3,0,12", (3, 0, 12)),
         ("recoveries", ",".join(recovery.EXAMPLES), recovery.EXAMPLES),

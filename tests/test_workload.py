@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -191,7 +192,7 @@ def test_every_decode_is_on_a_cache_of_the_same_length(monkeypatch: pytest.Monke
     caches = []
     update = transformers.DynamicCache.update
 
-    def counted(self: transformers.DynamicCache, keys: torch.Tensor, values: torch.Tensor, *rest: object) -> object:
+    def counted(self: transformers.DynamicCache, keys: torch.Tensor, values: torch.Tensor, *rest: Any) -> object:
         found = update(self, keys, values, *rest)
         caches.append(found[0].shape[-2])
         return found
