@@ -277,7 +277,8 @@ class Bench:
         """The documents of the subject's task, encoded once."""
         if subject.task is None:
             documents = self.own.evaluated if self.own else self.options.documents
-            subject.task = quality.build(*self._read_by(subject), documents, embedded.EVALUATION_SEED)
+            given, window = self._read_by(subject), self.options.window
+            subject.task = quality.build(*given, documents, embedded.EVALUATION_SEED, window=window)
             self.notes |= dict.fromkeys(f"{subject.loaded.reference}: {note}" for note in subject.task.notes)
         return subject.task
 

@@ -115,6 +115,7 @@ class RunState:
         found |= {"calibration documents": settings.calibration, "multiple": settings.multiple, "head": settings.head}
         found |= {"compile": settings.compile, "learning rate": settings.learning_rate or "by model"}
         found |= {"training batch": settings.training_batch, "accumulate": settings.accumulate}
+        found |= {} if settings.window is None else {"window": str(settings.window)}
         return found | self.bench.data_fingerprint()
 
     def learnt(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from sparsity.formats import NAMES
 from sparsity.mask import pruned_count
 from sparsity.methods import METHODS
 from sparsity.prune import SCOPES
+from sparsity.tasks import strided
 from sparsity.tasks.quality import TASKS
 
 LEAST_DOCUMENTS = 20
@@ -98,6 +99,7 @@ SETTINGS = {
     "training-data": "documents that calibration and recoveries see, never evaluated; of --data unless given",
     "text-column": "the column of --data that holds the text; two, with a comma between, for tasks about pairs",
     "label-column": "the column of --data that holds the class",
+    "window": "LENGTH/STRIDE, as in 1024/512: causal models read long texts in windows that overlap",
     "fine-tune": "steps of fine-tuning for a checkpoint without a classification head; refused unless given",
     "calibration": "documents that methods which look at inputs or gradients see; generated reviews are even (128)",
     "multiple": "the neurons that stay in a block are rounded up to a multiple of it (1)",
@@ -162,6 +164,8 @@ class Options:
     """None: found by its usual names."""
     fine_tune: int | None = None
     """Steps of fine-tuning for a checkpoint without a classification head."""
+    window: strided.Window | None = None
+    """How causal language models read long texts; None: one window after the other, each of which begins anew."""
 
 
 def parse(texts: Mapping[str, str]) -> Options:
@@ -198,6 +202,7 @@ def parse(texts: Mapping[str, str]) -> Options:
         training_data=_of_data("training-data", texts, data),
         text_column=_text_columns(texts, data),
         label_column=_label_column(texts, data),
+        window=strided.parse(texts["window"].strip()) if texts.get("window") else None,
         fine_tune=_count("fine-tune", texts["fine-tune"]) if texts.get("fine-tune") else None,
     )
 

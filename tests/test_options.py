@@ -14,11 +14,12 @@ from sparsity.formats import NAMES
 from sparsity.methods import METHODS
 from sparsity.pytest_plugin import OPTIONS
 from sparsity.tasks import quality
+from sparsity.tasks.strided import Window
 
 SETTINGS = (
     *("profile", "dtype", "device", "threads", "documents", "calibration", "multiple", "head"),
     *("compile", "learning-rate", "training-batch", "accumulate", "training-state", "time-per-cell", "budget"),
-    *("cell-timeout", "resume", "data", "training-data", "text-column", "label-column", "fine-tune"),
+    *("cell-timeout", "resume", "data", "training-data", "text-column", "label-column", "fine-tune", "window"),
 )
 """The options that are no axis."""
 
@@ -109,11 +110,13 @@ def test_settings_that_are_no_axis() -> None:
         "text-column": "premise, hypothesis",
         "label-column": "stars",
         "fine-tune": "300",
+        "window": " 1024/512 ",
     }
     assert texts.keys() == set(SETTINGS)
     expected = options.Options(
         *("smoke", {}, "bfloat16", "cuda:1", 4, 20, 64, 16, "none", True, 5e-5, 16, 2, "./state", 2.5, 180.0),
         *(60.0, True, "./mine.csv", "sst2", ("premise", "hypothesis"), "stars", 300),
+        window=Window(1024, 512),
     )
     assert options.parse(texts) == expected
 
@@ -166,6 +169,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones_and_the_nearest(
         *(("calibration", text) for text in ("0", "21", "18", "-2", "all", "9" * 5000)),
         *(("multiple", text) for text in ("0", "-8", "2.0", "eight", "9" * 5000)),
         *(("time-per-cell", text) for text in ("0", "0.0", "-1", "1e3", "nan", "2s", ".5", "9" * 5000)),
+        *(("window", text) for text in ("1024", "1024/0", "512/1024", "a/b")),
         *(("learning-rate", text) for text in ("0", "0.0", "-1e-3", "1e999", "nan", "fast", "1e-999", "9" * 5000)),
         *(("training-batch", text) for text in ("0", "-8", "2.0", "9" * 5000)),
         *(("accumulate", text) for text in ("0", "-8", "2.0", "9" * 5000)),
