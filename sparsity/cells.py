@@ -116,6 +116,7 @@ class RunState:
         found |= {"compile": settings.compile, "learning rate": settings.learning_rate or "by model"}
         found |= {"training batch": settings.training_batch, "accumulate": settings.accumulate}
         found |= {} if settings.window is None else {"window": str(settings.window)}
+        found |= {} if settings.device_map is None else {"device map": settings.device_map}
         return found | self.bench.data_fingerprint()
 
     def learnt(self) -> dict[str, Any]:

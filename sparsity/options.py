@@ -17,6 +17,7 @@ from sparsity.errors import BadValue, UnknownName
 from sparsity.formats import NAMES
 from sparsity.mask import pruned_count
 from sparsity.methods import METHODS
+from sparsity.models.spread import WAYS
 from sparsity.prune import SCOPES
 from sparsity.tasks import strided
 from sparsity.tasks.quality import TASKS
@@ -93,6 +94,7 @@ SETTINGS = {
     "profile": "set of defaults: smoke, default, frontier, study, full, break-even",
     "dtype": f"of weights and activations: {', '.join(DTYPES)} (float32)",
     "device": "cpu or cuda (cpu)",
+    "device-map": f"{', '.join(WAYS)}: a checkpoint spread over all GPUs by accelerate, with --device=cuda",
     "threads": "threads that torch computes with (physical cores)",
     "documents": "documents that quality is measured on, at most; of generated reviews an even number (1000)",
     "data": "your own documents: a CSV, JSONL, Parquet or text file, a data set of the hub, or a name such as sst2",
@@ -166,6 +168,8 @@ class Options:
     """Steps of fine-tuning for a checkpoint without a classification head."""
     window: strided.Window | None = None
     """How causal language models read long texts; None: one window after the other, each of which begins anew."""
+    device_map: str | None = None
+    """How a checkpoint is spread over several GPUs; None: it is on `device`."""
 
 
 def parse(texts: Mapping[str, str]) -> Options:
@@ -203,6 +207,7 @@ def parse(texts: Mapping[str, str]) -> Options:
         text_column=_text_columns(texts, data),
         label_column=_label_column(texts, data),
         window=strided.parse(texts["window"].strip()) if texts.get("window") else None,
+        device_map=_one_of("device-map", WAYS)(texts["device-map"]) if texts.get("device-map") else None,
         fine_tune=_count("fine-tune", texts["fine-tune"]) if texts.get("fine-tune") else None,
     )
 

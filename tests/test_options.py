@@ -12,6 +12,7 @@ from sparsity import options, pattern, prune, recovery
 from sparsity.errors import BadValue, SparsityError, UnknownName
 from sparsity.formats import NAMES
 from sparsity.methods import METHODS
+from sparsity.models.spread import WAYS
 from sparsity.pytest_plugin import OPTIONS
 from sparsity.tasks import quality
 from sparsity.tasks.strided import Window
@@ -19,7 +20,17 @@ from sparsity.tasks.strided import Window
 SETTINGS = (
     *("profile", "dtype", "device", "threads", "documents", "calibration", "multiple", "head"),
     *("compile", "learning-rate", "training-batch", "accumulate", "training-state", "time-per-cell", "budget"),
-    *("cell-timeout", "resume", "data", "training-data", "text-column", "label-column", "fine-tune", "window"),
+    *(
+        "cell-timeout",
+        "resume",
+        "data",
+        "training-data",
+        "text-column",
+        "label-column",
+        "fine-tune",
+        "window",
+        "device-map",
+    ),
 )
 """The options that are no axis."""
 
@@ -111,12 +122,14 @@ def test_settings_that_are_no_axis() -> None:
         "label-column": "stars",
         "fine-tune": "300",
         "window": " 1024/512 ",
+        "device-map": "balanced",
     }
     assert texts.keys() == set(SETTINGS)
     expected = options.Options(
         *("smoke", {}, "bfloat16", "cuda:1", 4, 20, 64, 16, "none", True, 5e-5, 16, 2, "./state", 2.5, 180.0),
         *(60.0, True, "./mine.csv", "sst2", ("premise", "hypothesis"), "stars", 300),
         window=Window(1024, 512),
+        device_map="balanced",
     )
     assert options.parse(texts) == expected
 
@@ -143,6 +156,7 @@ def test_a_switch_is_on_or_off(text: str, meant: bool) -> None:
         ("tasks", "clasification", quality.TASKS, "classification"),
         ("dtype", "float23", ("float32", "bfloat16", "float16", "float64"), "float32"),
         ("device", "gpu", ("cpu", "cuda", "cuda:0"), None),
+        ("device-map", "balancd", WAYS, "balanced"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_known_ones_and_the_nearest(
