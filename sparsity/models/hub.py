@@ -133,10 +133,7 @@ def load(
         folder = embedded.folder(reference, task) if source == "embedded" else _folder(reference)
         model = checkpoint.load(reference, folder, task, dtype, device_map=device_map)
     model.config.use_cache = False  # a forward pass is measured, not a generation
-    if device_map:
-        model = spread.settled(reference, model)
-    else:
-        model = model.to(device)  # type: ignore[arg-type]  # transformers types .to by a Self that mypy loses
+    model = spread.settled(reference, model) if device_map else model.to(device)  # type: ignore[arg-type]  # as .to is
     model = model.eval().requires_grad_(False)
     return Loaded(reference, model, source, folder)
 
