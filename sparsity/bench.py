@@ -23,7 +23,7 @@ from sparsity.harness import library
 from sparsity.harness import scores as harness_scores
 from sparsity.limits import Limits
 from sparsity.measure import gpu, latency, machine, memory, ratio
-from sparsity.models import embedded, hub, identity
+from sparsity.models import embedded, hub, identity, spread
 from sparsity.models.new_head import CLASSES, with_new_head
 from sparsity.own_documents import OwnDocuments
 from sparsity.tasks import encoding, language_modeling, quality, reviews, trends
@@ -109,8 +109,9 @@ class Bench:
         return self.options.threads or machine.physical_cores()
 
     def check_device(self) -> None:
-        """Raises `BadValue` when the device asked for is not there."""
+        """Raises `BadValue` when the device asked for is not there, or a model cannot be spread over several."""
         gpu.check(self.options.device)
+        spread.check(self.options.device_map, self.options.device)
 
     def check_model(self, reference: str, quality: bool) -> None:
         """Loads a checkpoint, as its first cell would, and its tokenizer where quality is to be measured.
@@ -177,7 +178,7 @@ class Bench:
             quick = reference in embedded.NAMES
             try:
                 with contextlib.nullcontext() if quick else self.showing():
-                    loaded = hub.load(reference, task, dtype, device)
+                    loaded = hub.load(reference, task, dtype, device, device_map=self.options.device_map)
             except Refused as refusal:
                 if task != "classification" or self.options.fine_tune is None or reference.startswith(hub.RANDOM):
                     self.refused[key] = refusal
@@ -296,7 +297,8 @@ class Bench:
         """The documents of the subject's task, encoded once."""
         if subject.task is None:
             documents = self.own.evaluated if self.own else self.options.documents
-            subject.task = quality.build(*self._read_by(subject), documents, embedded.EVALUATION_SEED)
+            given, window = self._read_by(subject), self.options.window
+            subject.task = quality.build(*given, documents, embedded.EVALUATION_SEED, window=window)
             self.notes |= dict.fromkeys(f"{subject.loaded.reference}: {note}" for note in subject.task.notes)
         return subject.task
 
@@ -367,6 +369,8 @@ class Bench:
         key = self.on(subject, text)
         if key not in self.dense_memory:
             model = subject.loaded.model
+            if len(on := spread.devices_of(model)) > 1:
+                raise Refused(f"{reference} is spread over {len(on)} GPUs, and the peak of one says nothing of all")
             peak = memory.peak_memory(self.forward(model, text), self.options.device)
             self.dense_memory[key] = (memory.resident_bytes(model), peak.bytes)
         return self.dense_memory[key]

@@ -141,6 +141,8 @@ class RunState:
         found |= {"head": options.head, "compile": options.compile}
         found |= {"learning rate": options.learning_rate or "by model"}
         found |= {"training batch": options.training_batch, "accumulate": options.accumulate}
+        found |= {} if options.window is None else {"window": str(options.window)}
+        found |= {} if options.device_map is None else {"device map": options.device_map}
         return found | self.bench.data_fingerprint() | self.bench.harness_fingerprint()
 
     def learnt(self) -> dict[str, Any]:

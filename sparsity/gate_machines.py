@@ -39,7 +39,7 @@ SETTINGS: dict[str, Callable[[Key], bool]] = {
     "training batch": _trained,
     "accumulate": _trained,
     **dict.fromkeys(("lm-eval", "harness limit"), _of_harness),
-    **dict.fromkeys(("data", "data digest", "data documents"), _judged),
+    **dict.fromkeys(("window", "data", "data digest", "data documents"), _judged),
     **dict.fromkeys(("training data", "training digest", "training documents"), _pruned),
 }
 """What of a fingerprint was chosen for the run, and what hangs on it. All else of it is machine and software."""

@@ -67,8 +67,8 @@ def unpruned(
 
         return hook
 
+    whole = forward(model)  # before anything is counted: it may fill a cache
     hooks = [layer.module.register_forward_pre_hook(count(layer.name, layer.weight.shape[1])) for layer in layers]
-    whole = forward(model)
     try:
         operations = flops.flops(whole)
     finally:

@@ -17,7 +17,9 @@ from sparsity.errors import BadValue, UnknownName
 from sparsity.formats import NAMES
 from sparsity.mask import pruned_count
 from sparsity.methods import METHODS
+from sparsity.models.spread import WAYS
 from sparsity.prune import SCOPES
+from sparsity.tasks import strided
 from sparsity.tasks.quality import TASKS
 
 LEAST_DOCUMENTS = 20
@@ -78,7 +80,10 @@ AXES: dict[str, Axis] = {
     "scopes": Axis(_one_of("scope", SCOPES), f"where scores compete: {', '.join(SCOPES)}"),
     "sparsities": Axis(_sparsity, "fractions of prunable weights to remove, in [0, 1)"),
     "formats": Axis(_one_of("format", NAMES), f"execution formats: {', '.join(NAMES)}"),
-    "workloads": Axis(lambda text: str(workload.parse(text)), "batch size x sequence length, as in 8x64"),
+    "workloads": Axis(
+        lambda text: str(workload.parse(text)),
+        "batch size x sequence length, as in 8x64; of generation 1x16+64, prefill:1x512, decode:1x512",
+    ),
     "tasks": Axis(_one_of("task", TASKS), f"quality tasks: {', '.join(TASKS)}"),
     "recoveries": Axis(
         lambda text: str(recovery.parse(text)), f"what follows pruning: {', '.join(recovery.EXAMPLES)} …"
@@ -91,6 +96,7 @@ SETTINGS = {
     "profile": "set of defaults: smoke, default, frontier, study, full, break-even",
     "dtype": f"of weights and activations: {', '.join(DTYPES)} (float32)",
     "device": "cpu or cuda (cpu)",
+    "device-map": f"{', '.join(WAYS)}: a checkpoint spread over all GPUs by accelerate, with --device=cuda",
     "threads": "threads that torch computes with (physical cores)",
     "documents": "documents that quality is measured on, at most; of generated reviews an even number (1000)",
     "data": "your own documents: a CSV, JSONL, Parquet or text file, a data set of the hub, or a name such as sst2",
@@ -100,6 +106,7 @@ SETTINGS = {
     "harness": "comma list: tasks of lm-evaluation-harness, by its names or those of --harness-tasks (none)",
     "harness-tasks": "a folder of your own tasks for lm-evaluation-harness, YAML files that hold no code",
     "harness-limit": "documents of each task of --harness, at most (all)",
+    "window": "LENGTH/STRIDE, as in 1024/512: causal models read long texts in windows that overlap",
     "fine-tune": "steps of fine-tuning for a checkpoint without a classification head; refused unless given",
     "calibration": "documents that methods which look at inputs or gradients see; generated reviews are even (128)",
     "multiple": "the neurons that stay in a block are rounded up to a multiple of it (1)",
@@ -173,6 +180,10 @@ class Options:
     """Documents of each, at most; None: all."""
     ray: str | None = None
     """The address of a Ray cluster that runs the cells, `LOCAL` for one of this machine; None: this process does."""
+    window: strided.Window | None = None
+    """How causal language models read long texts; None: one window after the other, each of which begins anew."""
+    device_map: str | None = None
+    """How a checkpoint is spread over several GPUs; None: it is on `device`."""
 
 
 def parse(texts: Mapping[str, str]) -> Options:
@@ -210,6 +221,8 @@ def parse(texts: Mapping[str, str]) -> Options:
         training_data=_of_data("training-data", texts, data),
         text_column=_text_columns(texts, data),
         label_column=_label_column(texts, data),
+        window=strided.parse(texts["window"].strip()) if texts.get("window") else None,
+        device_map=_one_of("device-map", WAYS)(texts["device-map"]) if texts.get("device-map") else None,
         fine_tune=_count("fine-tune", texts["fine-tune"]) if texts.get("fine-tune") else None,
         harness=_harness(texts),
         harness_tasks=texts.get("harness-tasks", "").strip() or None,

@@ -37,7 +37,8 @@ class OwnDocuments:
     def of(cls, options: Options) -> OwnDocuments:
         """What the options lead to; raises `SparsityError` with one line."""
         assert options.data is not None
-        read = reading.read(options.data, options.training_data, options.text_column, options.label_column)
+        columns, long = (options.text_column, options.label_column), options.window is not None
+        read = reading.read(options.data, options.training_data, *columns, long)
         return cls(read.evaluated.chosen(options.documents, embedded.EVALUATION_SEED), read.training, read.notes)
 
     def check(self, options: Options) -> None:

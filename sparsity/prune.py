@@ -157,6 +157,7 @@ def prune(
     sources = layers if dense is None else prunable_layers(dense)
     blocks = blocks_of(model)
     _check_dense(layers, sources)
+    _refuse_far_apart(layers, recipe)
     for block in blocks:
         if dense is None and bypass.is_bypassed(block.module) and shape != patterns.Layers():
             raise Refused(f"{block.name} was removed from this model already; prune from the dense one (dense=…)")
@@ -334,6 +335,15 @@ def _check_dense(layers: Sequence[PrunableLayer], sources: Sequence[PrunableLaye
     if own != theirs:
         where = next((a[0] for a, b in zip(own, theirs, strict=False) if a != b), "the number of layers")
         raise BadValue(f"dense is another model than the one to prune: they differ in {where}")
+
+
+def _refuse_far_apart(layers: Sequence[PrunableLayer], recipe: Recipe) -> None:
+    """Scores that compete must be on one device."""
+    devices = {layer.weight.device for layer in layers}
+    blocks = patterns.parse(recipe.pattern) == patterns.Layers()
+    if len(devices) > 1 and (blocks or recipe.scope == "global"):
+        what = f"pattern {recipe.pattern}" if blocks else "scope global"
+        raise Refused(f"{what} compares layers with each other, and those of this model are on {len(devices)} devices")
 
 
 def refuse_empty_layers(layers: Sequence[PrunableLayer], masks: Sequence[torch.Tensor], recipe: Recipe) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sparsity import training_state
-from sparsity.errors import BadValue
+from sparsity.errors import BadValue, Refused
 from sparsity.tasks.batching import IGNORED, Batch
 from sparsity.training_state import START, Reached
 
@@ -107,10 +107,12 @@ def train(
         identity: what tells this training from others beside its title and settings, plain values.
 
     Raises `BadValue` when the loss is not finite, the batches come to an end, or the folder holds the state of
-    another training.
+    another training; `Refused` where the model is on several devices.
     """
     import torch
 
+    if (count := len({parameter.device for parameter in model.parameters()})) > 1:
+        raise Refused(f"{title}: the model is spread over {count} devices, and only one on a single device is trained")
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.default_generator.manual_seed(settings.seed)  # torch.manual_seed would seed every GPU there is

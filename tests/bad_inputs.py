@@ -74,6 +74,8 @@ OPTIONS = [
     option("multiple", "0", "multiple '0'"),
     option("head", "half", "unknown head 'half'"),
     option("learning-rate", "fast", "learning-rate 'fast'"),
+    option("device-map", "auto", "device-map auto spreads a model over GPUs, so it needs --device=cuda, not cpu"),
+    option("window", "512/1024", "window 512/1024: a stride above the length"),
     option("training-batch", "0", "training-batch '0'"),
     option("accumulate", "x", "accumulate 'x'"),
     option("time-per-cell", "0", "time-per-cell '0'"),

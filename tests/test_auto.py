@@ -284,7 +284,21 @@ def test_where_groups_were_removed_the_choice_is_between_dense_and_compact(
         assert found.counts == {expected: len(pruned.layers)}
 
 
-def test_a_generation_is_measured_by_its_tokens_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fills_a_cache_beforehand_is_not_taken_for_a_pass() -> None:
+    pruned = prune(tiny.model("gpt2"), RECIPES["single weights"])
+
+    def run(model: Any) -> Any:
+        call = workload.call(workload.parse("decode:1x5"), model)
+        time.sleep(0.3)
+        return call
+
+    search = auto._Search(pruned.model, pruned.layers, pruned.masks, run)
+    search.run_dense()
+    assert 0 < search.dense_seconds < 0.3
+
+
+@pytest.mark.parametrize("text", ["2x5+3", "decode:2x5"])
+def test_a_generation_is_measured_by_its_tokens_one_at_a_time(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[torch.Size] = []
     real = auto._Search.part
 
@@ -294,7 +308,7 @@ def test_a_generation_is_measured_by_its_tokens_one_at_a_time(monkeypatch: pytes
 
     monkeypatch.setattr(auto._Search, "part", part)
     pruned = prune(tiny.model("gpt2"), RECIPES["single weights"])
-    generation = workload.parse("2x5+3")
+    generation = workload.parse(text)
     in_format(pruned, "auto", lambda model: workload.call(generation, model))
     assert {shape.numel() // shape[-1] for shape in seen} == {2}
 

@@ -48,9 +48,9 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     made: list[tuple[str, str]] = []
     load = hub.load
 
-    def counted(reference: str, task: str, *rest: Any) -> hub.Loaded:
+    def counted(reference: str, task: str, dtype: Any, device: Any, device_map: str | None) -> hub.Loaded:
         made.append((reference, task))
-        return load(reference, task, *rest)
+        return load(reference, task, dtype, device, device_map=device_map)
 
     monkeypatch.setattr(hub, "load", counted)
     return made
@@ -79,8 +79,10 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> list[FakeTask]:
     """The tasks that were built."""
     built: list[FakeTask] = []
 
-    def build(name: str, model: Any, tokenizer: Any, objective: str, documents: int, seed: int) -> FakeTask:
-        assert (objective, documents, seed) == ("causal", 20, embedded.EVALUATION_SEED)
+    def build(
+        name: str, model: Any, tokenizer: Any, objective: str, documents: int, seed: int, window: None
+    ) -> FakeTask:
+        assert (objective, documents, seed, window) == ("causal", 20, embedded.EVALUATION_SEED, None)
         built.append(FakeTask(name))
         return built[-1]
 
@@ -212,7 +214,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int, int]]:
     made: list[tuple[str, int, int, int]] = []
     build = quality.build
 
-    def counted(name: str, model: Any, tokenizer: Any, objective: str, *rest: int) -> quality.Task:
+    def counted(name: str, model: Any, tokenizer: Any, objective: str, *rest: Any) -> quality.Task:
         count, seed, batch_size = rest
         made.append((name, count, seed, batch_size))
         return build(name, model, tokenizer, objective, *rest)

@@ -98,6 +98,18 @@ def test_a_generation_is_refused() -> None:
     assert message.startswith("workload 1x4+3: a generation would be compiled anew at every length")
 
 
+@pytest.mark.parametrize("text", ["prefill:2x5", "decode:2x5"])
+def test_nothing_of_a_generations_parts_is_left_to_be_compiled_when_it_is_timed(text: str, graphs: list[Any]) -> None:
+    model = tiny.model("llama", num_hidden_layers=1)
+    expected = workload.call(workload.parse(text), model)()
+    call = compiling.call(workload.parse(text), model)
+    made = len(graphs)
+    assert made
+    assert relative_error(call(), expected) < 1e-5
+    assert relative_error(call(), expected) < 1e-5
+    assert len(graphs) == made
+
+
 def test_both_arms_are_compiled_or_neither(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[Any] = []
     real = compiling.call

@@ -20,6 +20,7 @@ MODEL = Model("BertForMaskedLM", "embedded", True)
 FINGERPRINT: dict[str, Any] = {
     "torch": "2.9.0", "threads": 2, "dtype": "float32", "calibration documents": 128, "multiple": 1, "head": "full",
     "compile": False, "learning rate": "by model", "training batch": 32, "accumulate": 1,
+    "window": "1024/512",
     "data": "mine.csv",
     "data digest": "a",
     "data documents": 40,
@@ -218,7 +219,7 @@ def test_what_is_allowed_is_told_and_no_more(kind: str) -> None:
         ("learning rate", (TIME, SIZE, QUALITY, DENSE)),
         ("training batch", (TIME, SIZE, QUALITY, DENSE)),
         ("accumulate", (TIME, SIZE, QUALITY, DENSE)),
-        *((name, (TIME, SIZE)) for name in ("data", "data digest", "data documents")),
+        *((name, (TIME, SIZE)) for name in ("window", "data", "data digest", "data documents")),
         *((name, (DENSE,)) for name in ("training data", "training digest", "training documents")),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -243,6 +244,17 @@ def test_a_layer_that_a_sparse_format_left_dense_multiplies_its_zeros() -> None:
     gone = sum(2 * TOKENS * int((~mask).sum()) for mask in pruned.masks[:3])
     assert found.flops == of.flops - gone
     assert found.kept_flops == kept_flops(of, pruned) < found.flops
+
+
+def test_a_decode_counts_one_token_and_a_prefill_its_prompt() -> None:
+    dense = tiny.model("llama")
+    found = {}
+    for text in ("prefill:2x9", "decode:2x9"):
+        of = unpruned(dense, functools.partial(workload.call, workload.parse(text)), "cpu", 0.0)
+        assert set(of.calls.values()) == {1}
+        assert set(of.inputs.values()) == {18 if text == "prefill:2x9" else 2}
+        found[text] = of.flops
+    assert found["decode:2x9"] < found["prefill:2x9"] / 8
 
 
 @pytest.mark.parametrize("family", ["gpt2", "bart", "llama"])

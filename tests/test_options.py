@@ -12,14 +12,17 @@ from sparsity import options, pattern, prune, recovery
 from sparsity.errors import BadValue, SparsityError, UnknownName
 from sparsity.formats import NAMES
 from sparsity.methods import METHODS
+from sparsity.models.spread import WAYS
 from sparsity.pytest_plugin import OPTIONS
 from sparsity.tasks import quality
+from sparsity.tasks.strided import Window
 
 SETTINGS = (
     *("profile", "dtype", "device", "threads", "documents", "calibration", "multiple", "head"),
     *("compile", "learning-rate", "training-batch", "accumulate", "training-state", "time-per-cell", "budget"),
     *("cell-timeout", "resume", "data", "training-data", "text-column", "label-column", "fine-tune"),
     *("harness", "harness-tasks", "harness-limit"),
+    *("window", "device-map"),
 )
 """The options that are no axis."""
 
@@ -47,6 +50,7 @@ def test_every_option_of_the_command_line_is_named_above() -> None:
         ("sparsities", "0,0.5,.9,1e-1,0.999", (0.0, 0.5, 0.9, 0.1, 0.999)),
         ("formats", "masked,compact,dense", ("masked", "compact", "dense")),
         ("workloads", "8x64,1x1", ("8x64", "1x1")),
+        ("workloads", "prefill:1x512, decode:1x512", ("prefill:1x512", "decode:1x512")),
         ("tasks", "classification,lm", ("classification", "lm")),
         ("seeds", "3,0,12", (3, 0, 12)),
         ("recoveries", ",".join(recovery.EXAMPLES), recovery.EXAMPLES),
@@ -112,12 +116,16 @@ def test_settings_that_are_no_axis() -> None:
         "harness": "arc_easy, own",
         "harness-tasks": "./tasks",
         "harness-limit": "40",
+        "window": " 1024/512 ",
+        "device-map": "balanced",
     }
     assert texts.keys() == set(SETTINGS)
     expected = options.Options(
         *("smoke", {}, "bfloat16", "cuda:1", 4, 20, 64, 16, "none", True, 5e-5, 16, 2, "./state", 2.5, 180.0),
         *(60.0, True, "./mine.csv", "sst2", ("premise", "hypothesis"), "stars", 300),
         *(("arc_easy", "own"), "./tasks", 40),
+        window=Window(1024, 512),
+        device_map="balanced",
     )
     assert options.parse(texts) == expected
 
@@ -144,6 +152,7 @@ def test_a_switch_is_on_or_off(text: str, meant: bool) -> None:
         ("tasks", "clasification", quality.TASKS, "classification"),
         ("dtype", "float23", ("float32", "bfloat16", "float16", "float64"), "float32"),
         ("device", "gpu", ("cpu", "cuda", "cuda:0"), None),
+        ("device-map", "balancd", WAYS, "balanced"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_known_ones_and_the_nearest(
@@ -170,6 +179,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones_and_the_nearest(
         *(("calibration", text) for text in ("0", "21", "18", "-2", "all", "9" * 5000)),
         *(("multiple", text) for text in ("0", "-8", "2.0", "eight", "9" * 5000)),
         *(("time-per-cell", text) for text in ("0", "0.0", "-1", "1e3", "nan", "2s", ".5", "9" * 5000)),
+        *(("window", text) for text in ("1024", "1024/0", "512/1024", "a/b")),
         *(("learning-rate", text) for text in ("0", "0.0", "-1e-3", "1e999", "nan", "fast", "1e-999", "9" * 5000)),
         *(("training-batch", text) for text in ("0", "-8", "2.0", "9" * 5000)),
         *(("accumulate", text) for text in ("0", "-8", "2.0", "9" * 5000)),

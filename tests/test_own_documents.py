@@ -13,6 +13,7 @@ import pytest
 
 from sparsity import classifier, prune
 from sparsity.bench import CONTROL, NEW_HEAD, Bench, Subject
+from sparsity.cells import RunState
 from sparsity.data import reading
 from sparsity.errors import BadValue, Refused
 from sparsity.models import embedded
@@ -75,6 +76,25 @@ def test_they_are_read_once_for_all_models(data: str, monkeypatch: pytest.Monkey
     bench.check_data()
     bench.data_fingerprint()
     assert reads == [data]
+
+
+def test_a_long_text_is_read_in_windows_whole_and_calibrated_with_others(unlabelled: str, tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(json.dumps({"text": text}) + "\n" for text, _ in DOCUMENTS[::-1]))
+    bench = new(unlabelled, training_data=str(other), window="96/48")
+    scores = bench.score("gpt2", "lm", prune.Recipe("wanda", 0.5))
+    tokens = bench.subject("gpt2", "lm").loaded.tokenizer()(Path(unlabelled).read_text(), verbose=False)["input_ids"]
+    assert scores.denominators.sum() == len(tokens) + 1  # its end
+    assert set(scores.denominators[1:-1]) == {48}
+    fingerprint = RunState(bench.options, bench).fingerprint
+    assert (fingerprint["window"], fingerprint["data documents"]) == ("96/48", 1)
+    assert "window" not in RunState(new(unlabelled).options, new(unlabelled)).fingerprint
+    with pytest.raises(Refused, match="window 96/48: bert models predict by the masked objective"):
+        bench.score("bert", "lm", CONTROL)
+    alone = new(unlabelled, window="96/48")
+    assert alone.score("gpt2", "lm", L1).denominators.tolist() == scores.denominators.tolist()
+    with pytest.raises(Refused, match="leaves no document to learn from; give some by --training-data"):
+        alone.score("gpt2", "lm", prune.Recipe("wanda", 0.5))
 
 
 @pytest.mark.parametrize("name", embedded.NAMES)

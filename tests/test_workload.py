@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +22,10 @@ def test_what_is_printed_parses_back() -> None:
     assert str(workload.parse("8x64")) == "8x64"
     assert workload.parse("1x16+64") == workload.Workload(1, 16, 64)
     assert str(workload.parse("1x16+64")) == "1x16+64"
+    assert workload.parse("prefill:2x16") == workload.Workload(2, 16, phase="prefill")
+    assert str(workload.parse("prefill:2x16")) == "prefill:2x16"
+    assert workload.parse("decode:1x512") == workload.Workload(1, 512, phase="decode")
+    assert str(workload.parse("decode:1x512")) == "decode:1x512"
 
 
 @pytest.mark.parametrize(
@@ -40,6 +46,13 @@ def test_what_is_printed_parses_back() -> None:
         "8x64+",
         "8x64+0",
         "8x64+1+1",
+        "prefill:",
+        "prefill:8x64+1",
+        "decode:8x",
+        "encode:8x64",
+        "prefill:decode:8x64",
+        "PREFILL:8x64",
+        ":8x64",
     ],
 )
 def test_what_is_no_workload_is_refused(text: str) -> None:
@@ -124,6 +137,107 @@ def test_what_cannot_generate_is_refused() -> None:
         workload.call(workload.parse("1x4+2"), tiny.model("bert"))
     with pytest.raises(Refused, match="without the head"):
         workload.call(workload.parse("1x4+2"), tiny.model("gpt2"), head=False)
+
+
+PHASES = ("prefill:2x9", "decode:2x9")
+CAUSAL = ("gpt2", "opt", "llama", "mistral", "qwen2")
+
+
+@pytest.mark.parametrize("family", CAUSAL)
+@pytest.mark.parametrize("text", PHASES)
+def test_both_parts_of_a_generation_give_what_a_forward_pass_gives_at_its_last_position(text: str, family: str) -> None:
+    model, shape = tiny.model(family), workload.parse(text)
+    whole = model(**workload.inputs(shape, model)).logits
+    assert whole.shape[1] == (10 if shape.phase == "decode" else 9)
+    found = workload.call(shape, model)()
+    assert found.shape == (2, 1, tiny.VOCABULARY)
+    torch.testing.assert_close(found, whole[:, -1:])
+
+
+@pytest.mark.parametrize("text", PHASES)
+def test_a_part_that_cannot_leave_logits_out_gives_the_same(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, shape = tiny.model("llama"), workload.parse(text)
+    expected = workload.call(shape, model)()
+    forward = type(model).forward
+
+    def without(self: torch.nn.Module, input_ids: torch.Tensor, **rest: object) -> object:
+        assert "logits_to_keep" not in rest
+        return forward(self, input_ids, **rest)
+
+    monkeypatch.setattr(type(model), "forward", without)
+    torch.testing.assert_close(workload.call(shape, model)(), expected)
+
+
+def given(model: torch.nn.Module, part: str, run: Callable[[], object]) -> list[tuple[int, ...]]:
+    """The shapes of what a part of a model is given."""
+    found: list[tuple[int, ...]] = []
+    hook = model.get_submodule(part).register_forward_pre_hook(lambda _, args: found.append(tuple(args[0].shape)))
+    run()
+    hook.remove()
+    return found
+
+
+def test_a_decode_computes_one_token_and_a_prefill_the_logits_of_one() -> None:
+    model = tiny.model("llama")
+    prefill, decode = (workload.call(workload.parse(text), model) for text in PHASES)
+    layer = "model.layers.0.mlp.up_proj"
+    assert given(model, layer, prefill) == [(2, 9, 16)]
+    assert given(model, layer, decode) == [(2, 1, 16)]
+    assert given(model, "lm_head", prefill) == given(model, "lm_head", decode) == [(2, 1, 16)]
+    filling = given(model, layer, lambda: workload.call(workload.parse("decode:2x9"), model))
+    assert filling == [(2, 10, 16)], "the cache is filled when the call is made"
+
+
+def test_every_decode_is_on_a_cache_of_the_same_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    caches = []
+    update = transformers.DynamicCache.update
+
+    def counted(self: transformers.DynamicCache, keys: torch.Tensor, values: torch.Tensor, *rest: Any) -> object:
+        found = update(self, keys, values, *rest)
+        caches.append(found[0].shape[-2])
+        return found
+
+    model = tiny.model("llama")
+    run = workload.call(workload.parse("decode:2x9"), model)
+    monkeypatch.setattr(transformers.DynamicCache, "update", counted)
+    for _ in range(3):
+        run()
+    assert caches == [10] * 3 * 4  # 9 and the new one, in 4 blocks
+    caches.clear()
+    workload.call(workload.parse("prefill:2x9"), model)()
+    assert caches == [9] * 4
+
+
+@pytest.mark.parametrize("text", PHASES)
+def test_parts_of_a_generation_are_refused_where_there_is_none(text: str) -> None:
+    for family, why in (("bert", "a BertForMaskedLM cannot generate"), ("t5", "reads its prompt by an encoder")):
+        with pytest.raises(Refused, match=f"{text}: .*{why}"):
+            workload.call(workload.parse(text), tiny.model(family))
+    with pytest.raises(Refused, match="without the head"):
+        workload.call(workload.parse(text), tiny.model("llama"), head=False)
+
+
+def test_a_decode_needs_a_position_more_than_its_cache() -> None:
+    model = tiny.model("gpt2")
+    workload.call(workload.parse("prefill:1x32"), model)()
+    workload.call(workload.parse("decode:1x31"), model)()
+    for text in ("prefill:1x33", "decode:1x32"):
+        with pytest.raises(Refused, match=f"{text} is longer than the model's 32 positions"):
+            workload.call(workload.parse(text), model)
+
+
+def test_what_keeps_no_keys_and_values_is_refused() -> None:
+    config = transformers.MambaConfig(vocab_size=60, hidden_size=8, num_hidden_layers=1, state_size=4)
+    for text in PHASES:
+        with pytest.raises(Refused, match=f"{text}: a MambaForCausalLM keeps no cache of keys and values"):
+            workload.call(workload.parse(text), transformers.MambaForCausalLM(config).eval())()
+
+
+def test_a_cache_that_cannot_be_brought_back_is_refused() -> None:
+    model = tiny.model("mistral", sliding_window=4)
+    assert workload.call(workload.parse("decode:1x2"), model)().isfinite().all()
+    with pytest.raises(Refused, match="decode:1x9: its cache cannot be brought back"):
+        workload.call(workload.parse("decode:1x9"), model)
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

@@ -45,28 +45,36 @@ class _Read(NamedTuple):
     where: str
 
 
-def read(data: str, training_data: str | None, text: Sequence[str] = (), label: str | None = None) -> Data:
+def read(
+    data: str, training_data: str | None, text: Sequence[str] = (), label: str | None = None, long: bool = False
+) -> Data:
     """The documents that references lead to, see `sources`; columns by the usual names unless they are named.
+
+    Where texts are `long`, of which parts are judged, one is enough, and a text file is one.
 
     Raises `BadValue` or `UnknownName`, with one line.
     """
-    own = _read(data, text, label, whole=training_data is not None)
-    other = None if training_data is None else _read(training_data, text, label, whole=True, to_train=True)
+    own = _read(data, text, label, training_data is not None, long)
+    other = None if training_data is None else _read(training_data, text, label, True, long, to_train=True)
     to_train, trained_on = (own.training, own) if other is None else (other.evaluated, other)
     first, second = _documents(own, to_train, trained_on)
     notes = [*own.evaluated.notes, *(to_train.notes if to_train else ())]
-    if to_train is None:
+    if to_train is None and long and len(first) == 1:
+        second = first.at(())
+        notes.append(f"{own.where} is one document, which is evaluated; none is left to learn from")
+    elif to_train is None:
         first, second = halves(first)
         notes.append(f"{own.where} is one set: {len(first)} documents are evaluated, {len(second)} left to learn from")
     elif second is not None:
         before, second = second, second.without(set(first.rows()))
         seen = len(before) - len(second)
         notes += counted(seen, before, "documents to learn from are evaluated as well, and were left out")
-    if len(first) < LEAST:
-        raise BadValue(f"{own.where} has {len(first)} documents to evaluate; at least {LEAST} are needed")
+    least = 1 if long else LEAST
+    if len(first) < least:
+        raise BadValue(f"{own.where} has {len(first)} documents to evaluate; at least {least} are needed")
     if repeated := len(first) - len(set(first.rows())):
         notes.append(f"{repeated} of {len(first)} evaluated documents repeat others, which standard errors cannot know")
-    if len(first) < FEW:
+    if len(first) < FEW and not (long and first.labels is None):  # of long ones the parts are counted
         notes.append(f"only {len(first)} documents are evaluated, so their standard errors are guesses")
     assert second is not None  # there are halves, or what was read
     return Data(first, second, tuple(notes))
@@ -94,8 +102,10 @@ def _documents(own: _Read, to_train: Rows | None, trained_on: _Read) -> tuple[Do
     return made[0], made[1] if len(made) > 1 else None
 
 
-def _read(reference: str, text: Sequence[str], label: str | None, whole: bool, to_train: bool = False) -> _Read:
-    source = sources.parse(reference)
+def _read(
+    reference: str, text: Sequence[str], label: str | None, whole: bool, long: bool, to_train: bool = False
+) -> _Read:
+    source = sources.parse(reference, whole=long)
     if source.known and not text:
         text, label = source.known.text, label or source.known.label
     with sources.opened(source) as splits:

@@ -1,6 +1,7 @@
 """Where a data set is: a file, a folder, a data set of the hub, or one by name; opened as tables by split.
 
-    ./mine.csv  .tsv  .jsonl  .json  .parquet  .txt    one split; of a text file every line is a document
+    ./mine.csv  .tsv  .jsonl  .json  .parquet  .txt    one split; of a text file every line is a document,
+                                                       or all of it
     ./folder                                           split by its files' names, or saved by save_to_disk
     owner/name   owner/name:config                     a data set of the hub
     sst2, wikitext2 …                                  see `known`
@@ -66,25 +67,30 @@ class Source:
     known: Known | None = None
     path: Path | None = None
     """Where it is on this machine; None for the hub."""
+    whole: bool = False
+    """Whether all of a text file is one document."""
 
     def of(self, split: str) -> str:
         """The reference of one split."""
         return f"{self.reference.partition('@')[0] if self.split else self.reference}@{split}"
 
 
-def parse(reference: str) -> Source:
-    """Raises `BadValue` for a name that cannot be one."""
+def parse(reference: str, whole: bool = False) -> Source:
+    """The reference, taken apart; with `whole` all of a text file is one document.
+
+    Raises `BadValue` for a name that cannot be one.
+    """
     if not reference or not reference.isprintable():
         raise BadValue(f"data {reference!r} names no data set; give a file, a folder, a hub id, or one of {_by_name()}")
     if (path := _there(reference)) is not None:
-        return Source(reference, reference, path=path)
+        return Source(reference, reference, path=path, whole=whole)
     rest, _, split = reference.partition("@")
     if rest in REFUSED:
         raise BadValue(f"data {REFUSED[rest]}")
     if rest in KNOWN:
         return Source(reference, rest, KNOWN[rest].config, split or None, KNOWN[rest])
     if (path := _there(rest)) is not None:
-        return Source(reference, rest, split=split or None, path=path)
+        return Source(reference, rest, split=split or None, path=path, whole=whole)
     if rest.startswith((".", "/", "~")) or Path(rest).suffix.lower() in BUILDERS:
         raise BadValue(f"data {reference}: no such file or folder")
     name, _, config = rest.partition(":")
@@ -135,6 +141,8 @@ def _from_disk(source: Source, path: Path, folder: Path) -> Any:
     plain = _by_a_plain_name(path, folder / f"data{suffix}")  # `datasets` takes [ and * in a path for patterns
     kind, settings = BUILDERS[suffix] if suffix else (str(plain), {})
     files = {"data_files": {ONLY: str(plain)}} if suffix else {}
+    if source.whole and kind == "text":
+        settings = settings | {"sample_by": "document"}
     builder = datasets.load_dataset_builder(kind, cache_dir=str(folder / "cache"), **files, **settings)
     return _prepared(source, builder)
 

@@ -41,8 +41,17 @@ def family_of(reference: str, folder: Path) -> Architecture:
         raise ModelNotUnderstood(f"{reference}: {error}") from None
 
 
-def load(reference: str, folder: Path, task: str, dtype: torch.dtype, classes: int | None = None) -> PreTrainedModel:
+def load(
+    reference: str,
+    folder: Path,
+    task: str,
+    dtype: torch.dtype,
+    classes: int | None = None,
+    device_map: str | None = None,
+) -> PreTrainedModel:
     """The folder's model with the head of a task; `classes` of its classifier, where not those of its configuration.
+
+    `device_map`, one of `spread.WAYS`, has accelerate spread it over the GPUs.
 
     Of task "body" it is the model without any head, whatever the checkpoint has; a pooler is the head's here, and there
     only if the checkpoint has one.
@@ -69,13 +78,14 @@ def load(reference: str, folder: Path, task: str, dtype: torch.dtype, classes: i
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are in the report, and refused below in words
             **({} if classes is None else {"num_labels": classes}),
+            **({} if device_map is None else {"device_map": device_map}),
         )
     except Exception as error:
         raise ModelNotLoaded(f"{reference}: its weights cannot be loaded: {one_line(error)}") from None
     finally:
         logging.set_verbosity(verbosity)
     if classes is None and (in_weights := _classes(reference, folder, model, report["mismatched_keys"])):
-        return load(reference, folder, task, dtype, in_weights)
+        return load(reference, folder, task, dtype, in_weights, device_map)
     refuse_wrong_shapes(reference, report["mismatched_keys"])
     missing = set(report["missing_keys"])
     if task == BODY and any(name.startswith("pooler.") for name in missing):

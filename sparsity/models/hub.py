@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparsity.download.snapshot import Kind, NotHad, snapshot
 from sparsity.errors import ModelNotLoaded, Refused, one_line, shown
-from sparsity.models import checkpoint, embedded
+from sparsity.models import checkpoint, embedded, spread
 from sparsity.models.architecture import architecture_of
 from sparsity.models.checkpoint import family_of
 
@@ -113,8 +113,10 @@ def check(reference: str) -> None:
             checkpoint.refuse_incomplete(reference, folder_of(reference))
 
 
-def load(reference: str, task: str, dtype: torch.dtype, device: torch.device, seed: int = 0) -> Loaded:
-    """The model with the head of a task, "lm" or "classification".
+def load(
+    reference: str, task: str, dtype: torch.dtype, device: torch.device, seed: int = 0, device_map: str | None = None
+) -> Loaded:
+    """The model with the head of a task, "lm" or "classification"; on a device, or spread over all GPUs.
 
     Raises `ModelNotLoaded` when the reference leads to no usable checkpoint, `ModelNotUnderstood`
     for another family, `Refused` when the checkpoint lacks the head, or random weights are asked to
@@ -123,13 +125,16 @@ def load(reference: str, task: str, dtype: torch.dtype, device: torch.device, se
     if reference.startswith(RANDOM):
         if task != "lm":
             raise Refused(f"{reference} has random weights, so there is no quality to measure")
+        if device_map is not None:
+            raise Refused(f"{reference} has random weights, and only a checkpoint is spread; leave out --device-map")
         model, source, folder = _random(reference, dtype, seed), "random", None
     else:
         source = "embedded" if reference in embedded.NAMES else "checkpoint"
         folder = embedded.folder(reference, task) if source == "embedded" else folder_of(reference)
-        model = checkpoint.load(reference, folder, task, dtype)
+        model = checkpoint.load(reference, folder, task, dtype, device_map=device_map)
     model.config.use_cache = False  # a forward pass is measured, not a generation
-    model = model.to(device).eval().requires_grad_(False)  # type: ignore[arg-type]  # transformers types .to by a Self that mypy loses
+    model = spread.settled(reference, model) if device_map else model.to(device)  # type: ignore[arg-type]  # as .to is
+    model = model.eval().requires_grad_(False)
     return Loaded(reference, model, source, folder)
 
 

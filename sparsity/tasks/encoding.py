@@ -1,7 +1,7 @@
 """Documents as a model reads them: which limit, which padding, which class is which, and what had to be left out.
 
 Refuses a classifier whose classes are not those of the data, or that has no padding token; a tokenizer that does not
-belong to the model; documents of which none holds a token.
+belong to the model; documents of which none holds a token; what `strided` refuses.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from sparsity.data import labels
 from sparsity.data.documents import Documents, counted, whole
 from sparsity.errors import Refused
 from sparsity.positions import positions_of
-from sparsity.tasks import language_modeling, text_classification
+from sparsity.tasks import language_modeling, strided, text_classification
 from sparsity.tasks.batching import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from sparsity.tasks.language_modeling import SpecialTokens
+    from sparsity.tasks.strided import Window
 
 FRAMING = 2
 """Positions that start and end tokens may take."""
@@ -29,6 +30,8 @@ MOST_POSITIONS = 2048
 """What is read at once of models that read more, or any length; so perplexities of pruned ones are usually reported."""
 BATCH_POSITIONS = 2**14
 """Of a batch, padding included: activations stay within a few hundred MB."""
+LEAST_WINDOWS, FEW_WINDOWS = 2, 20
+"""Of fewer strided windows there is no standard error, or it is itself a guess."""
 LOGIT_BYTES = 2**28
 """What a batch's logits may hold, as float32."""
 
@@ -38,7 +41,7 @@ class Encoded(NamedTuple):
 
     examples: list[Example]
     documents: list[int]
-    """Whose each example is: a place in `kept`."""
+    """Whose each example is: a place in `kept`. In strided windows each is its own."""
     kept: list[int]
     """The documents that are judged, by their place in what was given."""
     labels: list[int]
@@ -55,8 +58,14 @@ def encode(
     objective: str,
     documents: Documents,
     seed: int,
+    window: Window | None = None,
 ) -> Encoded:
-    """For a model with the head of a task, "lm" or "classification". Raises `Refused`."""
+    """For a model with the head of a task, "lm" or "classification"; of "lm" perhaps in strided windows.
+
+    Raises `Refused`.
+    """
+    if window is not None and name == "lm":
+        return _strided(model, tokenizer, objective, documents, window)
     limit = token_limit(model, tokenizer)
     notes: tuple[str, ...] = ()
     classes: list[int] = []
@@ -82,6 +91,29 @@ def encode(
     place = {document: index for index, document in enumerate(kept)}
     told = [classes[document] for document in kept] if classes else []
     return Encoded(examples, [place[each] for each in owners], kept, told, cut, notes)
+
+
+def _strided(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, objective: str, documents: Documents, window: Window
+) -> Encoded:
+    """Every window is a unit of its own."""
+    strided.check(window, model, objective)
+    special = language_modeling.special_tokens(tokenizer, model)
+    rows = language_modeling.tokens([whole(row) for row in documents.rows()], tokenizer)
+    made = [list(strided.examples(row, special, window)) for row in rows]
+    kept = [index for index, row in enumerate(made) if row]
+    examples = [example for row in made for example in row]
+    if len(examples) < LEAST_WINDOWS:
+        what = (
+            f"gives {len(examples)} windows of {window}, and of fewer than {LEAST_WINDOWS} there is no standard error"
+        )
+        raise Refused(f"{documents.name} {what}; choose shorter ones, or more text")
+    refuse_unknown_tokens(examples, model.config.vocab_size)
+    notes = counted(len(made) - len(kept), made, f"documents of {documents.name} hold no token, and were left out")
+    if len(examples) < FEW_WINDOWS:
+        notes += (f"only {len(examples)} windows of {window} are scored, so their standard errors are guesses",)
+    cut = sum(len(row) > 1 for row in made)
+    return Encoded(examples, list(range(len(examples))), kept, [], cut, notes)
 
 
 def classes_of(model: PreTrainedModel, documents: Documents) -> labels.Mapped:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from sparsity.data.documents import Documents
+    from sparsity.tasks.strided import Window
 
 TASKS = ("lm", "classification")
 METRICS = {"lm": "mean_nll", "classification": "accuracy"}
@@ -38,7 +39,10 @@ CHANCE = 0.5
 
 @dataclass(frozen=True)
 class Scores:
-    """One model on one task's documents, (N,) each: the metric is sum(numerators) / sum(denominators)."""
+    """One model on one task's documents, or on strided windows of them, (N,) each.
+
+    The metric is sum(numerators) / sum(denominators).
+    """
 
     metric: str
     estimate: metrics.Estimate
@@ -103,13 +107,15 @@ def build(
     documents: Documents | int,
     seed: int,
     batch_size: int = BATCH_SIZE,
+    window: Window | None = None,
 ) -> Task:
     """The task on these documents, on the model's device; a number stands for as many generated reviews of the seed.
 
-    A batch has up to `batch_size` documents, fewer where they are long. Raises `Refused`.
+    Language modelling reads them in strided windows where one is given. A batch has up to `batch_size` documents, fewer
+    where they are long. Raises `Refused`.
     """
     chosen = reviews.documents(documents, seed) if isinstance(documents, int) else documents
-    encoded = encoding.encode(name, model, tokenizer, objective, chosen, seed)
+    encoded = encoding.encode(name, model, tokenizer, objective, chosen, seed, window)
     if encoded.labels and len(set(encoded.labels)) < 2:
         raise Refused(f"every document of {chosen.name} is of one class, so any guess would be right")
     exact = name == "lm" and objective == "causal" and not encoded.cut and len(encoded.kept) == len(chosen)

@@ -84,6 +84,20 @@ def test_of_a_text_file_every_line_is_a_document(tmp_path: Path) -> None:
     assert found.evaluated.unlabelled.endswith("a.txt has no label column, and no other column")
 
 
+def test_where_texts_are_long_a_text_file_is_one_document_and_enough(tmp_path: Path) -> None:
+    text = "\n\n".join(texts(30)) + "\n"
+    file, other = written(tmp_path / "a.txt", text), written(tmp_path / "b.txt", "another\ntext")
+    found = reading.read(file, None, long=True)
+    assert [each.strip() for each in found.evaluated.texts] == [text.strip()]
+    assert found.training.texts == ()
+    assert found.notes == (f"{file} is one document, which is evaluated; none is left to learn from",)
+    found = reading.read(file, other, long=True)
+    assert [each.strip() for each in found.training.texts] == ["another\ntext"]
+    assert found.notes == ()
+    several = jsonl(tmp_path / "a.jsonl", rows(30))
+    assert reading.read(several, None, long=True) == read(several)
+
+
 def test_an_edited_file_is_read_as_it_is_now_and_nothing_stays_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
