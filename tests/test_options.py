@@ -22,7 +22,7 @@ SETTINGS = (
     *("compile", "learning-rate", "training-batch", "accumulate", "training-state", "time-per-cell", "budget"),
     *("cell-timeout", "resume", "data", "training-data", "text-column", "label-column", "fine-tune"),
     *("harness", "harness-tasks", "harness-limit"),
-    *("window", "device-map"),
+    *("window", "device-map", "ray"),
 )
 """The options that are no axis."""
 
@@ -116,6 +116,7 @@ def test_settings_that_are_no_axis() -> None:
         "harness": "arc_easy, own",
         "harness-tasks": "./tasks",
         "harness-limit": "40",
+        "ray": "10.0.0.1:6379",
         "window": " 1024/512 ",
         "device-map": "balanced",
     }
@@ -123,7 +124,7 @@ def test_settings_that_are_no_axis() -> None:
     expected = options.Options(
         *("smoke", {}, "bfloat16", "cuda:1", 4, 20, 64, 16, "none", True, 5e-5, 16, 2, "./state", 2.5, 180.0),
         *(60.0, True, "./mine.csv", "sst2", ("premise", "hypothesis"), "stars", 300),
-        *(("arc_easy", "own"), "./tasks", 40),
+        *(("arc_easy", "own"), "./tasks", 40, "10.0.0.1:6379"),
         window=Window(1024, 512),
         device_map="balanced",
     )
