@@ -48,9 +48,9 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     made: list[tuple[str, str]] = []
     load = hub.load
 
-    def counted(reference: str, task: str, dtype: Any, device: Any, device_map: str | None) -> hub.Loaded:
+    def counted(reference: str, task: str, *rest: Any, **named: Any) -> hub.Loaded:
         made.append((reference, task))
-        return load(reference, task, dtype, device, device_map=device_map)
+        return load(reference, task, *rest, **named)
 
     monkeypatch.setattr(hub, "load", counted)
     return made
