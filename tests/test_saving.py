@@ -641,7 +641,7 @@ def weights_of(model: Any) -> dict[str, torch.Tensor]:
 
 
 def assert_same_sparse(one: Any, other: Any, device: str = "cpu") -> None:
-    """The same model in the same format: weights and outputs bit for bit."""
+    """The same model in the same format: weights bit for bit, and outputs but where cuSPARSE adds up as it comes."""
     assert type(one) is type(other)
     assert one.config.sparse == other.config.sparse
     ours, theirs = weights_of(one), weights_of(other)
@@ -649,7 +649,10 @@ def assert_same_sparse(one: Any, other: Any, device: str = "cpu") -> None:
     for name, weight in ours.items():
         assert same_bits(weight, theirs[name]), name
     assert [type(part) for part in one.modules()] == [type(part) for part in other.modules()]
-    assert torch.equal(on(device, one), on(device, other))
+    if device == "cuda":
+        torch.testing.assert_close(on(device, one), on(device, other))
+    else:
+        assert torch.equal(on(device, one), on(device, other))
 
 
 @pytest.mark.parametrize(("family", "name", "pattern", "dtype", "device"), REAL)
