@@ -5,6 +5,7 @@ They may run side by side (`-n`): what they start in their turn must not take it
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -16,6 +17,13 @@ import torch
 def _one_thread() -> None:
     torch.set_num_threads(1)
     os.environ.pop("PYTEST_XDIST_WORKER", None)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_imported_is_garbage() -> None:
+    """What is alive between two files is imported code, which runs within this run would look through at each end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
