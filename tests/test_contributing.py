@@ -33,7 +33,13 @@ def test_the_method_of_the_page_runs_through_the_benchmarks(tmp_path: Path) -> N
 
     command = [sys.executable, "-m", "pytest", "benchmarks", "--benchmark-json=run.json", "--profile=smoke"]
     command += ["--models=gpt2", "--methods=square", "--sparsities=0.5", "--threads=1", "--time-per-cell=0.1"]
-    command += ["--tasks=classification", "--documents=100", "--calibration=20", "-k", "not recovery and not composition"]
+    command += [
+        "--tasks=classification",
+        "--documents=100",
+        "--calibration=20",
+        "-k",
+        "not recovery and not composition",
+    ]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     entries = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["benchmarks"]
