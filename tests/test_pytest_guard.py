@@ -58,7 +58,7 @@ def ran(folder: Path, tests: str, *arguments: str, conftest: str = "") -> Run:
     (folder / "conftest.py").write_text(CONFTEST + conftest)
     (folder / "test_story.py").write_text(tests)
     warnings = "error\n    default::pytest_benchmark.logger.PytestBenchmarkWarning"
-    (folder / "pytest.ini").write_text(f"[pytest]\npythonpath = {ROOT}\nfilterwarnings =\n    {warnings}\n")
+    (folder / "pytest.ini").write_text(f"[pytest]\npythonpath = {ROOT}\nsparsity_threads = 1\nfilterwarnings =\n    {warnings}\n")
     command = [sys.executable, "-m", "pytest", "-p", "no:codspeed", "--benchmark-json=run.json", *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=600)
     file = folder / "run.json"
