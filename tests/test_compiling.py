@@ -43,7 +43,8 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.fx.GraphModul
 def model_of(family: str, **changes: Any) -> Any:
     """Of one block, as every block takes as long to be compiled."""
     layers = {"bert": ["num_hidden_layers"], "gpt2": ["n_layer"], "bart": ["encoder_layers", "decoder_layers"]}
-    return tiny.model(family, **dict.fromkeys(layers[family], 1), **changes)
+    few: dict[str, Any] = dict.fromkeys(layers[family], 1)
+    return tiny.model(family, **few, **changes)
 
 
 CELLS = [("bert", name) for name in FORMATS if name not in ("compact", "semi_structured", "bf16")]
@@ -67,8 +68,11 @@ def test_the_model_stays_as_it_is(graphs: list[Any]) -> None:
     assert len(graphs) == 1
 
 
-@torch._dynamo.config.patch(recompile_limit=2, accumulated_recompile_limit=2)
-def test_models_of_equal_shapes_share_what_was_compiled_and_others_do_not(graphs: list[Any]) -> None:
+def test_models_of_equal_shapes_share_what_was_compiled_and_others_do_not(
+    graphs: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in ("recompile_limit", "accumulated_recompile_limit"):
+        monkeypatch.setattr(torch._dynamo.config, limit, 2)
     for seed in (0, 1):
         compiling.call(WORKLOAD, model_of("bert", seed=seed))
     assert len(graphs) == 1
