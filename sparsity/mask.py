@@ -165,9 +165,12 @@ def _threshold(scores: Sequence[Scores], keep: int) -> tuple[float, int, int]:
 
 def _highest_digit(counts: torch.Tensor, wanted: int) -> tuple[int, int]:
     """(the digit of the `wanted`-th highest key, how many keys of that digit are still wanted)."""
-    at_or_above = counts.flip(0).cumsum(0).flip(0)  # (digits,)
-    digit = int((at_or_above >= wanted).nonzero().max())
-    return digit, wanted - int(at_or_above[digit]) + int(counts[digit])
+    import torch
+
+    so_far = counts.flip(0).cumsum(0)  # (digits,), from the highest down
+    place = int(torch.searchsorted(so_far, wanted))
+    digit = len(counts) - 1 - place
+    return digit, wanted - int(so_far[place]) + int(counts[digit])
 
 
 def _count_first_digits(scores: Sequence[Scores]) -> tuple[torch.Tensor, torch.dtype]:

@@ -54,6 +54,8 @@ def test_cell(request, benchmark, record, bench, model, method):
 """
 
 
+QUICK = "-p no:hypothesispytest"
+"""Without what is imported at the end of each run to say nothing."""
 ONCE = ("noise_floor", "noisy", "roofline", "resumed")
 """What is true of one run, and not of another of the same cells."""
 
@@ -63,7 +65,8 @@ def suite(folder: Path, conftest: str = CONFTEST) -> Callable[..., subprocess.Co
     (folder / "conftest.py").write_text(conftest)
     (folder / "test_cells.py").write_text(SUITE)
     ini = (
-        f"[pytest]\npythonpath = {ROOT}\naddopts = -p no:cacheprovider\nfilterwarnings = error\nsparsity_threads = 1\n"
+        f"[pytest]\npythonpath = {ROOT}\naddopts = -p no:cacheprovider {QUICK}\n"
+        "filterwarnings = error\nsparsity_threads = 1\n"
     )
     (folder / "pytest.ini").write_text(ini)
 

@@ -6,6 +6,7 @@ Each is typed into a copy of this process, which has imported what it needs: a p
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import runpy
@@ -23,7 +24,7 @@ from tests.bad_inputs import CASES, ENVIRONMENT, NO_HUB, ROOT, Answer, Case, ans
 @pytest.fixture(scope="module", autouse=True)
 def _imported() -> None:
     """What most cases need, once for all of them."""
-    for name in ("datasets", "transformers", "sparsity.models.hub", "jsonschema", "matplotlib.pyplot"):
+    for name in ("datasets", "transformers", "sparsity.models.hub", "jsonschema", "matplotlib.pyplot", "hypothesis"):
         importlib.import_module(name)
 
 
@@ -54,6 +55,7 @@ def typed(case: Case) -> Answer:
 def _become(case: Case, folder: Path, output: Path) -> None:
     """Is the program, and ends with its status."""
     status: object = 70
+    gc.freeze()  # or the program would look for garbage in all that was copied, and so copy it for real
     with contextlib.suppress(BaseException), output.open("w", buffering=1) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

@@ -19,6 +19,7 @@ import torch  # not first in a run within this process: its imports are forgotte
 from sparsity import time_limit
 from sparsity.pytest_guard import HUNG
 from sparsity.record import NotMeasured, Record, from_json, run_from_json
+from tests.journaled import QUICK
 
 ROOT = Path(__file__).parents[1]
 CONFTEST = 'pytest_plugins = ["sparsity.pytest_plugin", "sparsity.pytest_guard"]\n'
@@ -58,8 +59,19 @@ def ran(folder: Path, tests: str, *arguments: str, conftest: str = "") -> Run:
     (folder / "conftest.py").write_text(CONFTEST + conftest)
     (folder / "test_story.py").write_text(tests)
     warnings = "error\n    default::pytest_benchmark.logger.PytestBenchmarkWarning"
-    (folder / "pytest.ini").write_text(f"[pytest]\npythonpath = {ROOT}\nfilterwarnings =\n    {warnings}\n")
-    command = [sys.executable, "-m", "pytest", "-p", "no:codspeed", "--benchmark-json=run.json", *arguments]
+    (folder / "pytest.ini").write_text(
+        f"[pytest]\npythonpath = {ROOT}\nsparsity_threads = 1\nfilterwarnings =\n    {warnings}\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:codspeed",
+        *QUICK.split(),
+        "--benchmark-json=run.json",
+        *arguments,
+    ]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=600)
     file = folder / "run.json"
     data = json.loads(file.read_text()) if file.is_file() and file.stat().st_size else None

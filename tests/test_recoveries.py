@@ -813,8 +813,8 @@ def test_the_benchmark_runs_and_leaves_records_of_every_cell(tmp_path: Path) -> 
     (tmp_path / "dump.py").write_text(DUMP.format(file=str(file)))
     command = [sys.executable, "-m", "pytest", "-p", "dump", "-p", "no:cacheprovider", "benchmarks/test_recovery.py"]
     command += ["--models=gpt2", "--methods=l1,random", "--sparsities=0.5", "--recoveries=reconstruct,finetune:2"]
-    command += ["--documents=20", "--calibration=20", "--seeds=0,1", "--benchmark-disable", "-q"]
-    environment = os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    command += ["--documents=20", "--calibration=20", "--seeds=0,1", "--threads=1", "--benchmark-disable", "-q"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     entries, told = json.loads(file.read_text())

@@ -95,9 +95,16 @@ def recovered(family: str, recipe: Recipe, word: str, state: Path | None, stop: 
     )
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES)
-@pytest.mark.parametrize("recipe", RECIPES, ids=str)
-@pytest.mark.parametrize(("word", "stop"), [("distill", 5), ("gradual-distill", 3), ("gradual-finetune", 9)])
+INTERRUPTED = [("distill", 5), ("gradual-distill", 3), ("gradual-finetune", 9)]
+PAIRS = [
+    pytest.param(family, recipe, *INTERRUPTED[(one + two) % len(INTERRUPTED)], id=f"{family}-{recipe}")
+    for one, family in enumerate(tiny.FAMILIES)
+    for two, recipe in enumerate(RECIPES)
+]
+"""Every family, recipe and interruption with each of the others."""
+
+
+@pytest.mark.parametrize(("family", "recipe", "word", "stop"), PAIRS)
 def test_a_recovery_goes_on_where_it_was_interrupted(
     family: str, recipe: Recipe, word: str, stop: int, tmp_path: Path
 ) -> None:

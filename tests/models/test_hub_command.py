@@ -20,7 +20,7 @@ NAME = "owner/tiny"
 def _benchmarks(server: HubServer, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """One question about the model, in a process that knows the hub by its environment alone."""
     command = [sys.executable, "-m", "pytest", str(ROOT / "benchmarks"), "--models", NAME, "--profile", "smoke"]
-    command += ["-k", "weight_distribution", "-p", "no:cacheprovider", "--rootdir", str(ROOT), *options]
+    command += ["-k", "weight_distribution", "-p", "no:cacheprovider", "--rootdir", str(ROOT), "--threads=1", *options]
     environment = {"HF_ENDPOINT": server.url, "HF_HOME": str(folder / "home"), "PYTHONPATH": str(ROOT)}
     unset = ("HF_", "PYTEST_", "HTTP_PROXY", "http_proxy")  # of workers of pytest-xdist, too, who write no file
     kept = {name: value for name, value in os.environ.items() if not name.startswith(unset)}
