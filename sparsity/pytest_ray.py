@@ -89,7 +89,8 @@ class Sweep:
                 if session.shouldstop:
                     raise session.Interrupted(session.shouldstop)
         except SparsityError as error:
-            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+            if engine.begun:  # what was measured stays
+                raise session.Interrupted(str(error)) from None
             raise pytest.UsageError(str(error)) from None
         finally:
             engine.stop()
