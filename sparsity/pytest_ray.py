@@ -4,8 +4,9 @@ The process that was started collects, sends groups of tests, and keeps what com
 the same reports, journal and result file, each record with the node that measured it. Without the option it does
 nothing, and Ray is not imported.
 
-Refuses: `-n` beside it, a baseline (times of other machines), a debugger, and what `cluster.engine` does. A sweep has a
-`--cell-timeout`, of an hour unless given: a machine that hangs must not hold it for ever.
+Refuses: `-n` beside it, a baseline (times of other machines), a debugger and what else shows tests as they run, an
+empty address, and what `cluster.engine` does. A sweep has a `--cell-timeout`, of an hour unless given: a machine that
+hangs must not hold it for ever.
 """
 
 from __future__ import annotations
@@ -39,12 +40,17 @@ ENVIRONMENT = ("HF_", "TRANSFORMERS_", "PYTEST_", "OMP_", "MKL_", "TOKENIZERS_",
 """Beginnings of the variables that nodes get from here."""
 SECRET = ("TOKEN", "KEY")
 """Those with such a word in their name stay: a node logs in by itself."""
+HERE = {"usepdb": "--pdb", "trace": "--trace", "setupplan": "--setup-plan", "setuponly": "--setup-only",
+        "setupshow": "--setup-show"}  # fmt: skip
+"""Options of pytest, by where it keeps them, that a process without a terminal would follow without a word."""
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Whatever cannot go together, before anything happens."""
     state = config.stash.get(STATE, None)
+    if config.getoption("sparsity_ray", None) == "":
+        raise pytest.UsageError("--ray=: the address is empty; without = nodes are started on this machine")
     if state is None or state.options.ray is None or pytest_workers.is_worker(config) or config.option.collectonly:
         return
     if getattr(config.option, "dist", "no") != "no":
@@ -52,8 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.stash.get(BASELINE, None) is not None:
         way = "python -m reports compare BASE.json HEAD.json compares when it is finished"
         raise pytest.UsageError(f"--ray: a run on several machines has no --sparsity-baseline; {way}")
-    if getattr(config.option, "usepdb", False):
-        raise pytest.UsageError("--ray: --pdb needs tests in this process; run without one of them")
+    if here := [option for name, option in HERE.items() if getattr(config.option, name, False)]:
+        raise pytest.UsageError(f"--ray: {here[0]} needs tests in this process; run without one of them")
     config.pluginmanager.register(Sweep(config), "sparsity-ray")
 
 

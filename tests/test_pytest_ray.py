@@ -149,6 +149,9 @@ def test_a_run_that_is_interrupted_is_gone_on_with(tmp_path: Path, run: Run, add
     [
         (("-n", "2"), "--ray: the cluster runs cells side by side already; run without -n"),
         (("--pdb",), "--ray: --pdb needs tests in this process; run without one of them"),
+        (("--trace",), "--ray: --trace needs tests in this process"),
+        (("--setup-plan",), "--ray: --setup-plan needs tests in this process"),
+        (("--ray=",), "--ray=: the address is empty"),
         (("--ray=127.0.0.1:1",), "--ray=127.0.0.1:1: no Ray cluster can be reached there"),
         (("--ray=ray://127.0.0.1:1",), "a client's address; start the run on a node of the cluster"),
         (("--ray", "test_cells.py"), "the address follows an equals sign, --ray=ADDRESS"),
