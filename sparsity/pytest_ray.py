@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from sparsity import pytest_entry, pytest_workers
-from sparsity.cells import STATE, RunState, axes_of
+from sparsity.cells import STATE, RunState, axes_of, budget_spent
 from sparsity.errors import SparsityError
 from sparsity.journal import Entry
 from sparsity.pytest_baseline import BASELINE
@@ -94,6 +94,8 @@ class Sweep:
                     raise session.Failed(session.shouldfail)
                 if session.shouldstop:
                     raise session.Interrupted(session.shouldstop)
+            if self.state.options.budget is not None:
+                self._postpone(budget_spent(self.state.options.budget))
         except SparsityError as error:
             if engine.begun:  # what was measured stays
                 raise session.Interrupted(str(error)) from None
@@ -166,15 +168,22 @@ class Sweep:
     def _give_up(self, lost: GivenUp) -> None:
         self._report(self.items[lost.test], lost.reason)
 
-    def _report(self, item: pytest.Item, reason: str) -> None:
-        """A test that left nothing, as one that failed."""
+    def _postpone(self, reason: str) -> None:
+        """What was not sent when the budget was spent, as a plain run tells it."""
+        for item in self.items.values():
+            self._report(item, reason, postponed=True)
+
+    def _report(self, item: pytest.Item, reason: str, postponed: bool = False) -> None:
+        """A test that left nothing, as one that failed, or that was not tried."""
         if item.nodeid in self.keeper.entries:
             return
-        axes = axes_of(item)
-        missing = (NotMeasured(Cell(**axes), item.nodeid, "error", reason),) if axes else ()
+        axes, outcome = axes_of(item), "skipped" if postponed else "error"
+        missing = (NotMeasured(Cell(**axes), item.nodeid, outcome, reason),) if axes else ()
         entry = Entry(item.nodeid, "failed", not_measured=tuple(plain(each, item.nodeid) for each in missing))
         report = pytest.TestReport(item.nodeid, item.location, {}, "failed", reason, "call")
-        pytest_entry.carry(report, entry, str(Cell(**axes)) if axes else item.name)
+        if postponed:
+            report.outcome, report.longrepr = "skipped", (str(item.path), (item.location[1] or 0) + 1, reason)
+        pytest_entry.carry(report, entry, str(Cell(**axes)) if axes else item.name, postponed)
         self.config.hook.pytest_runtest_logreport(report=report)
 
 

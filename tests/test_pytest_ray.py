@@ -144,6 +144,25 @@ def test_a_run_that_is_interrupted_is_gone_on_with(tmp_path: Path, run: Run, add
     assert len(data(tmp_path)["benchmarks"]) == 9
 
 
+def test_what_a_spent_budget_leaves_is_told_and_gone_on_with(tmp_path: Path, run: Run, address: str) -> None:
+    result = run("--benchmark-json=run.json", address, "--budget=0.001")
+    assert result.returncode == 0, result.stdout
+    assert "12 skipped" in result.stdout
+    assert "12 not measured: the run's budget of 0.001 s was spent; --budget gives it more" in result.stdout
+    assert run("--benchmark-json=run.json", address, "--resume", "--budget=600").returncode == 1
+    assert missed(tmp_path) == {}
+    assert len(data(tmp_path)["benchmarks"]) == 9
+
+
+def test_files_that_cannot_be_imported_stop_no_run_that_goes_on_past_them(
+    tmp_path: Path, run: Run, address: str
+) -> None:
+    (tmp_path / "test_bad.py").write_text("import nothing_of_this_name")
+    result = run("--benchmark-json=run.json", address, "--continue-on-collection-errors")
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "1 failed, 8 passed, 3 skipped, 1 error" in result.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
