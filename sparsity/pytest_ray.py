@@ -60,6 +60,8 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--ray: a run on several machines has no --sparsity-baseline; {way}")
     if here := [option for name, option in HERE.items() if getattr(config.option, name, False)]:
         raise pytest.UsageError(f"--ray: {here[0]} needs tests in this process; run without one of them")
+    if state.options.device_map is not None:
+        raise pytest.UsageError("--ray: a cell gets one GPU, so --device-map has nothing to spread over")
     config.pluginmanager.register(Sweep(config), "sparsity-ray")
 
 

@@ -154,6 +154,13 @@ def test_what_a_spent_budget_leaves_is_told_and_gone_on_with(tmp_path: Path, run
     assert len(data(tmp_path)["benchmarks"]) == 9
 
 
+def test_a_plain_run_is_not_gone_on_with_by_nodes(tmp_path: Path, run: Run, address: str) -> None:
+    run("--benchmark-json=run.json", "-x")
+    result = run("--benchmark-json=run.json", "--resume", address)
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "run.json.journal: the run was 'without --ray' and is 'with --ray'" in result.stdout + result.stderr
+
+
 def test_files_that_cannot_be_imported_stop_no_run_that_goes_on_past_them(
     tmp_path: Path, run: Run, address: str
 ) -> None:
@@ -171,6 +178,7 @@ def test_files_that_cannot_be_imported_stop_no_run_that_goes_on_past_them(
         (("--trace",), "--ray: --trace needs tests in this process"),
         (("--setup-plan",), "--ray: --setup-plan needs tests in this process"),
         (("--ray=",), "--ray=: the address is empty"),
+        (("--device=cuda", "--device-map=auto"), "--ray: a cell gets one GPU, so --device-map has nothing"),
         (("--ray=127.0.0.1:1",), "--ray=127.0.0.1:1: no Ray cluster can be reached there"),
         (("--ray=ray://127.0.0.1:1",), "a client's address; start the run on a node of the cluster"),
         (("--ray", "test_cells.py"), "the address follows an equals sign, --ray=ADDRESS"),
