@@ -238,3 +238,8 @@ def reason_of(report: pytest.TestReport) -> str | None:
     crash = getattr(report.longrepr, "reprcrash", None)
     text = str(crash.message if crash else report.longrepr).strip()
     return text.splitlines()[0].removeprefix("Failed: ").removeprefix("AssertionError: ") if text else None
+
+
+def budget_spent(seconds: float) -> str:
+    """Why a cell was not begun, of a budget of so many seconds."""
+    return f"the run's budget of {seconds:g} s was spent; --budget gives it more"

@@ -136,7 +136,7 @@ def _placed(finding: Finding, places: Sequence[int], pairs: int) -> Finding:
 
 def _but_time(joined: Joined, chances: Chances) -> list[Finding]:
     found = []
-    for match, keys in joined.pairs.values():
+    for match, keys in ((match, keys) for matches, keys in joined.pairs.values() for match in matches):
         terms = Terms(not match.elsewhere, chances.qualities)
         for kind in dict.fromkeys(["pruned", *(key.kind for key in keys)]):
             found += gate.judged(kind, match.before.record, match.after.record, terms)

@@ -52,11 +52,12 @@ class Joined:
     findings: list[Finding] = field(default_factory=list)
 
     @functools.cached_property
-    def pairs(self) -> dict[tuple[str, str], tuple[Match, list[Key]]]:
-        """Tests that measured the same, by their names, and what of it."""
-        found: dict[tuple[str, str], tuple[Match, list[Key]]] = {}
-        for key, (match, *_) in self.matches.items():
-            found.setdefault((match.before.fullname, match.after.fullname), (match, []))[1].append(key)
+    def pairs(self) -> dict[tuple[str, str], tuple[list[Match], list[Key]]]:
+        """Tests that measured the same, by their names, on each node, and what of it."""
+        found: dict[tuple[str, str], tuple[list[Match], list[Key]]] = {}
+        for key, matches in self.matches.items():
+            first = matches[0]
+            found.setdefault((first.before.fullname, first.after.fullname), (matches, []))[1].append(key)
         return found
 
 
@@ -246,7 +247,7 @@ def _repeated(base: ResultFile, head: ResultFile) -> Iterator[Finding]:
 
 
 def _renamed(found: Joined) -> Iterator[Finding]:
-    for before, after in ((match.before, match.after) for match, _ in found.pairs.values()):
+    for before, after in ((match.before, match.after) for (match, *_), _ in found.pairs.values()):
         if before.fullname != after.fullname:
             said = f"{after.fullname} where {before.fullname} was"
             yield Finding(INCOMPLETE, "renamed", str(before.record.cell), said)

@@ -153,7 +153,8 @@ class Keeper:
         """What two runs must share for their cells to stand in one file."""
         options = self.state.options
         found: dict[str, Scalar] = {"profile": options.profile, "documents": options.documents}
-        return self.state.fingerprint | found | {"time per cell": options.time_per_cell or "the profile's"}
+        where: dict[str, Scalar] = {"the run": "with --ray" if options.ray else "without --ray"}  # first, as it is told
+        return where | self.state.fingerprint | found | {"time per cell": options.time_per_cell or "the profile's"}
 
     # -- while tests run --------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from sparsity.cells import (
     RunState,
     Unfinished,
     axes_of,
+    budget_spent,
     one_line_errors,
     reason_of,
 )
@@ -189,7 +190,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
         budget = state.options.budget
         if budget is not None and state.progress is not None and state.progress.seconds > budget and axes_of(item):
             item.stash.setdefault(UNFINISHED, Unfinished()).postponed = True
-            raise Refused(f"the run's budget of {budget:g} s was spent; --budget gives it more")
+            raise Refused(budget_spent(budget))
         return (yield)
 
 

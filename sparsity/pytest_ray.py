@@ -4,8 +4,9 @@ The process that was started collects, sends groups of tests, and keeps what com
 the same reports, journal and result file, each record with the node that measured it. Without the option it does
 nothing, and Ray is not imported.
 
-Refuses: `-n` beside it, a baseline (times of other machines), a debugger, and what `cluster.engine` does. A sweep has a
-`--cell-timeout`, of an hour unless given: a machine that hangs must not hold it for ever.
+Refuses: `-n` beside it, a baseline (times of other machines), a debugger and what else shows tests as they run, an
+empty address, and what `cluster.engine` does. A sweep has a `--cell-timeout`, of an hour unless given: a machine that
+hangs must not hold it for ever.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from sparsity import pytest_entry, pytest_workers
-from sparsity.cells import STATE, RunState, axes_of
+from sparsity.cells import STATE, RunState, axes_of, budget_spent
 from sparsity.errors import SparsityError
 from sparsity.journal import Entry
 from sparsity.pytest_baseline import BASELINE
@@ -39,12 +40,17 @@ ENVIRONMENT = ("HF_", "TRANSFORMERS_", "PYTEST_", "OMP_", "MKL_", "TOKENIZERS_",
 """Beginnings of the variables that nodes get from here."""
 SECRET = ("TOKEN", "KEY")
 """Those with such a word in their name stay: a node logs in by itself."""
+HERE = {"usepdb": "--pdb", "trace": "--trace", "setupplan": "--setup-plan", "setuponly": "--setup-only",
+        "setupshow": "--setup-show"}  # fmt: skip
+"""Options of pytest, by where it keeps them, that a process without a terminal would follow without a word."""
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Whatever cannot go together, before anything happens."""
     state = config.stash.get(STATE, None)
+    if config.getoption("sparsity_ray", None) == "":
+        raise pytest.UsageError("--ray=: the address is empty; without = nodes are started on this machine")
     if state is None or state.options.ray is None or pytest_workers.is_worker(config) or config.option.collectonly:
         return
     if getattr(config.option, "dist", "no") != "no":
@@ -52,8 +58,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.stash.get(BASELINE, None) is not None:
         way = "python -m reports compare BASE.json HEAD.json compares when it is finished"
         raise pytest.UsageError(f"--ray: a run on several machines has no --sparsity-baseline; {way}")
-    if getattr(config.option, "usepdb", False):
-        raise pytest.UsageError("--ray: --pdb needs tests in this process; run without one of them")
+    if here := [option for name, option in HERE.items() if getattr(config.option, name, False)]:
+        raise pytest.UsageError(f"--ray: {here[0]} needs tests in this process; run without one of them")
+    if state.options.device_map is not None:
+        raise pytest.UsageError("--ray: a cell gets one GPU, so --device-map has nothing to spread over")
     config.pluginmanager.register(Sweep(config), "sparsity-ray")
 
 
@@ -88,6 +96,8 @@ class Sweep:
                     raise session.Failed(session.shouldfail)
                 if session.shouldstop:
                     raise session.Interrupted(session.shouldstop)
+            if self.state.options.budget is not None:
+                self._postpone(budget_spent(self.state.options.budget))
         except SparsityError as error:
             if engine.begun:  # what was measured stays
                 raise session.Interrupted(str(error)) from None
@@ -160,15 +170,22 @@ class Sweep:
     def _give_up(self, lost: GivenUp) -> None:
         self._report(self.items[lost.test], lost.reason)
 
-    def _report(self, item: pytest.Item, reason: str) -> None:
-        """A test that left nothing, as one that failed."""
+    def _postpone(self, reason: str) -> None:
+        """What was not sent when the budget was spent, as a plain run tells it."""
+        for item in self.items.values():
+            self._report(item, reason, postponed=True)
+
+    def _report(self, item: pytest.Item, reason: str, postponed: bool = False) -> None:
+        """A test that left nothing, as one that failed, or that was not tried."""
         if item.nodeid in self.keeper.entries:
             return
-        axes = axes_of(item)
-        missing = (NotMeasured(Cell(**axes), item.nodeid, "error", reason),) if axes else ()
+        axes, outcome = axes_of(item), "skipped" if postponed else "error"
+        missing = (NotMeasured(Cell(**axes), item.nodeid, outcome, reason),) if axes else ()
         entry = Entry(item.nodeid, "failed", not_measured=tuple(plain(each, item.nodeid) for each in missing))
         report = pytest.TestReport(item.nodeid, item.location, {}, "failed", reason, "call")
-        pytest_entry.carry(report, entry, str(Cell(**axes)) if axes else item.name)
+        if postponed:
+            report.outcome, report.longrepr = "skipped", (str(item.path), (item.location[1] or 0) + 1, reason)
+        pytest_entry.carry(report, entry, str(Cell(**axes)) if axes else item.name, postponed)
         self.config.hook.pytest_runtest_logreport(report=report)
 
 

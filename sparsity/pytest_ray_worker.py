@@ -7,7 +7,6 @@ closes by which it hears, even in the middle of a test: then nobody waits for it
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import hashlib
 import json
@@ -65,7 +64,7 @@ class Worker:
         self.config.stash[STATE].node = self.node
         threading.Thread(target=self.listen, daemon=True).start()
         refused = self.config.workeroutput.get(REFUSED)  # type: ignore[attr-defined]  # set below
-        if session.testsfailed and not refused:
+        if session.testsfailed and not refused and not session.config.option.continue_on_collection_errors:
             refused = "the tests cannot be collected there"
         if refused:
             self.tell(refused=refused)
@@ -88,8 +87,8 @@ class Worker:
     def _allow(self, seconds: float | None) -> None:
         """The budget of the whole run, as far as it is not spent."""
         state = self.config.stash[STATE]
-        if seconds is not None and state.progress is not None:
-            state.options = dataclasses.replace(state.options, budget=state.progress.seconds + seconds)
+        if seconds is not None and state.progress is not None and state.options.budget is not None:
+            state.progress.begun = state.progress.clock() - (state.options.budget - seconds)
 
     def _run(self, session: pytest.Session, items: list[pytest.Item]) -> None:
         between = Between.from_parent(session, name="between groups")

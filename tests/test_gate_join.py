@@ -82,8 +82,8 @@ def test_the_same_files_join_without_a_finding() -> None:
     joined = join(here, here)
     assert joined.findings == []
     assert joined.elsewhere == []
-    assert [match.before.fullname for match, _ in joined.pairs.values()] == [entry.fullname for entry in ALL]
-    assert all(match.before is match.after for match, _ in joined.pairs.values())
+    assert [match.before.fullname for (match, *_), _ in joined.pairs.values()] == [entry.fullname for entry in ALL]
+    assert all(match.before is match.after for (match, *_), _ in joined.pairs.values())
 
 
 def test_cells_of_two_kinds_of_measurement_are_joined_once_each_whatever_the_order() -> None:
@@ -229,7 +229,7 @@ def test_of_another_setting_nothing_that_hangs_on_it_is_compared(name: str, left
     found = only(joined)
     assert (found.status, found.kind, found.cell) == (INCOMPLETE, "not comparable", "")
     assert found.said.startswith(f"{name} 'other' where {FINGERPRINT[name]!r} was; ")
-    assert [match.before for match, _ in joined.pairs.values()] == list(left)
+    assert [match.before for (match, *_), _ in joined.pairs.values()] == list(left)
     assert joined.elsewhere == []
 
 
@@ -259,7 +259,7 @@ def test_another_model_behind_a_name_is_not_compared() -> None:
         joined = join(file(TIME, gpt2), file(TIME, gpt2, model=model))
         assert only(joined).status == INCOMPLETE
         assert only(joined).said.startswith("model bert is of class ")
-        assert [match.before for match, _ in joined.pairs.values()] == [gpt2]
+        assert [match.before for (match, *_), _ in joined.pairs.values()] == [gpt2]
 
 
 def test_a_classifier_that_one_run_has_not_met_is_no_difference() -> None:

@@ -63,6 +63,16 @@ def test_what_is_exact_is_compared_on_any_node() -> None:
     assert only.startswith("regression: ")
 
 
+def test_what_is_exact_is_held_on_each_node_that_measured_it() -> None:
+    memory = builders.memory()
+    assert memory.memory is not None
+    more = replace(memory, memory=replace(memory.memory, weights_bytes=7 * 10**6), node="c")
+    here, there = replace(memory, node="a"), replace(memory, node="c")
+    (only,) = found(file(here, there), file(here, more))
+    assert only.startswith("regression: ")
+    assert found(file(here, there), file(here, there)) == []
+
+
 def test_quality_is_exact_on_one_machine_alone() -> None:
     before = builders.accuracy("bert", "l1", "layer", 0.5)
     assert before.quality is not None

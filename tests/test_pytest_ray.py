@@ -144,11 +144,41 @@ def test_a_run_that_is_interrupted_is_gone_on_with(tmp_path: Path, run: Run, add
     assert len(data(tmp_path)["benchmarks"]) == 9
 
 
+def test_what_a_spent_budget_leaves_is_told_and_gone_on_with(tmp_path: Path, run: Run, address: str) -> None:
+    result = run("--benchmark-json=run.json", address, "--budget=0.001")
+    assert result.returncode == 0, result.stdout
+    assert "12 skipped" in result.stdout
+    assert "12 not measured: the run's budget of 0.001 s was spent; --budget gives it more" in result.stdout
+    assert run("--benchmark-json=run.json", address, "--resume", "--budget=600").returncode == 1
+    assert missed(tmp_path) == {}
+    assert len(data(tmp_path)["benchmarks"]) == 9
+
+
+def test_a_plain_run_is_not_gone_on_with_by_nodes(tmp_path: Path, run: Run, address: str) -> None:
+    run("--benchmark-json=run.json", "-x")
+    result = run("--benchmark-json=run.json", "--resume", address)
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "run.json.journal: the run was 'without --ray' and is 'with --ray'" in result.stdout + result.stderr
+
+
+def test_files_that_cannot_be_imported_stop_no_run_that_goes_on_past_them(
+    tmp_path: Path, run: Run, address: str
+) -> None:
+    (tmp_path / "test_bad.py").write_text("import nothing_of_this_name")
+    result = run("--benchmark-json=run.json", address, "--continue-on-collection-errors")
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "1 failed, 8 passed, 3 skipped, 1 error" in result.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
         (("-n", "2"), "--ray: the cluster runs cells side by side already; run without -n"),
         (("--pdb",), "--ray: --pdb needs tests in this process; run without one of them"),
+        (("--trace",), "--ray: --trace needs tests in this process"),
+        (("--setup-plan",), "--ray: --setup-plan needs tests in this process"),
+        (("--ray=",), "--ray=: the address is empty"),
+        (("--device=cuda", "--device-map=auto"), "--ray: a cell gets one GPU, so --device-map has nothing"),
         (("--ray=127.0.0.1:1",), "--ray=127.0.0.1:1: no Ray cluster can be reached there"),
         (("--ray=ray://127.0.0.1:1",), "a client's address; start the run on a node of the cluster"),
         (("--ray", "test_cells.py"), "the address follows an equals sign, --ray=ADDRESS"),

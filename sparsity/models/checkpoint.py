@@ -113,6 +113,8 @@ def refuse_incomplete(reference: str, folder: Path) -> None:
     shards = read_json(reference, index).get("weight_map")
     if not isinstance(shards, dict) or not all(str(name).endswith(".safetensors") for name in shards.values()):
         raise ModelNotLoaded(f"{reference}: {INDEX} lists other files than safetensors, which are not read")
+    if not shards:
+        raise ModelNotLoaded(f"{reference}: {INDEX} lists no weights; download it again")
     names = set(map(str, shards.values()))
     if outside := sorted(name for name in names if PureWindowsPath(name).name != name):  # "/" is one of its separators
         raise ModelNotLoaded(f"{reference}: {INDEX} lists {outside[0]!r}, and no file outside of the folder is read")

@@ -137,7 +137,9 @@ def test_whole_weights_go_before_an_index_left_over(tmp_path: Path) -> None:
     assert torch.equal(tiny.logits(_load(tmp_path).model), tiny.logits(tiny.model("bert", "lm")))
 
 
-@pytest.mark.parametrize("index", ['{"weight_map": ["a"]}', "{}", "[]", "{", '{"weight_map": {"a": 1}}'])
+@pytest.mark.parametrize(
+    "index", ['{"weight_map": ["a"]}', '{"weight_map": {}}', "{}", "[]", "{", '{"weight_map": {"a": 1}}']
+)
 def test_an_index_that_is_none_is_refused(tmp_path: Path, door: Callable[[str], object], index: str) -> None:
     (tiny.save(tmp_path, "bert", "lm") / "model.safetensors").unlink()
     (tmp_path / "model.safetensors.index.json").write_text(index)
