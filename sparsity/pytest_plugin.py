@@ -162,12 +162,12 @@ def _check(session: pytest.Session) -> None:
         return
     try:
         with uncaptured(session.config):
+            if not pytest_workers.sends(session.config):
+                state.bench.check_device()
             state.bench.check_data()
             _ = state.bench.harness_tasks  # raises what cannot be had of them
             for reference in references:
                 hub.check(reference)
-            if not pytest_workers.sends(session.config):
-                state.bench.check_device()
             if not state.options.ray:
                 first = [axes for axes in map(axes_of, session.items) if axes.get("model") == references[0]]
                 quality = any("task" in axes for axes in first)

@@ -29,8 +29,10 @@ SCHEMA: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
 ONLY_THE_READER = re.compile(
     r"the bin edges do not ascend|counts for \d+ bins|the sizes that were read do not ascend"
     r"|\d+ seeds, \d+ values, \d+ differences|expected int, got float"
+    r"|was measured on node '.*', and the file describes "
 )
-"""What the reader refuses and no schema can: what ties two lists together, and 2.0 where a whole number must stand."""
+"""What the reader refuses and no schema can: what ties two lists together, or a record and its node, and 2.0 where a
+whole number must stand."""
 
 
 def whole_file() -> dict[str, Any]:
