@@ -85,7 +85,10 @@ def of_training(training: Training) -> Latency:
     step = Latency(held, held, held, 1, "inconclusive", dense_seconds=training.free_seconds)
     if not (training.ratio and training.low and training.high):
         return step
-    return replace(step, speedup=1 / training.ratio, low=1 / training.high, high=1 / training.low)
+    speedup, low, high = (1 / each for each in (training.ratio, training.high, training.low))
+    if not all(map(math.isfinite, (speedup, low, high))):  # of a file that nobody measured
+        return step
+    return replace(step, speedup=speedup, low=low, high=high)
 
 
 def _logarithm(latency: Latency) -> tuple[float, float] | None:

@@ -249,3 +249,4 @@ def test_a_training_step_is_judged_like_a_pass() -> None:
     assert status((before, after)) == REGRESSION
     assert status((after, before)) == FINE
     assert of_training(Training(0.0, 1.0, 0.0, 0.0, 1.0)).speedup is None
+    assert of_training(Training(0.0, 1.0, 5e-324, 5e-324, 5e-324)).speedup is None  # whose inverse is no number
