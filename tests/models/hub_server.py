@@ -112,7 +112,7 @@ class HubServer:
     @property
     def sent_from(self) -> str:
         """Where large files lie: another origin, so that the client treats it as one."""
-        return f"http://127.0.0.1:{self._http[1].server_port}/sent"
+        return f"http://localhost:{self._http[1].server_port}/sent"
 
     def fetched(self) -> set[str]:
         """The files whose content was asked for."""
