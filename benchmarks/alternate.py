@@ -27,6 +27,20 @@ from reports.command import Parser, guarded
 from sparsity.errors import BadValue, SparsityError
 
 
+def split(arguments: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """(what is said to the script, what follows `--` and is said to pytest)."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    at = given.index("--") if "--" in given else len(given)
+    return given[:at], given[at + 1 :]
+
+
+def empty(folder: Path) -> None:
+    """Makes the folder of --out. Raises `BadValue` where there is one that holds something."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise BadValue(f"--out {folder}: is not empty; give a folder of its own")
+
+
 class ProcessFailed(SparsityError):
     """A process that ended with an error, or left no result file."""
 
@@ -106,9 +120,8 @@ def comparison(folder: Path, pairs: int) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the processes; 0, or 2 after a line that says what failed."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    at = given.index("--") if "--" in given else len(given)
-    options = _parser().parse_args(given[:at])
+    own, given = split(arguments)
+    options = _parser().parse_args(own)
 
     def alternate() -> int:
         base, head = _arm("base", options), _arm("head", options)
@@ -117,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tqdm(order, desc="processes", unit="process") as progress:
             for turn in progress:
                 progress.set_postfix_str(turn.name)
-                measured(turn.arm, turn.pair, options.out / f"{turn.name}.json", given[at + 1 :])
+                measured(turn.arm, turn.pair, options.out / f"{turn.name}.json", given)
         print(f"{len(order)} processes measured. Compare them by:\n{comparison(options.out, options.pairs)}")
         return 0
 

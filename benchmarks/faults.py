@@ -30,11 +30,11 @@ import psutil
 from tabulate import tabulate
 from tqdm import tqdm
 
-from benchmarks.alternate import positive
+from benchmarks.alternate import empty, positive, split
 from benchmarks.equality import Beside, beside
 from benchmarks.kills import command, done_in
 from reports.command import Parser, guarded
-from sparsity.errors import BadValue, Refused
+from sparsity.errors import Refused
 
 NODES = 3
 WORKER, CHILD = "ray::serve", "sparsity.pytest_ray_worker"
@@ -187,14 +187,11 @@ def report(rows: Sequence[tuple[str, Beside, str]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs thrice and prints the table; 0 where all are equal, 1 where not, 2 after an error line."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    at = given.index("--") if "--" in given else len(given)
-    options, given = _parser().parse_args(given[:at]), given[at + 1 :]
+    own, given = split(arguments)
+    options = _parser().parse_args(own)
 
     def all_of_it() -> int:
-        options.out.mkdir(parents=True, exist_ok=True)
-        if any(options.out.iterdir()):
-            raise BadValue(f"--out {options.out}: is not empty; give a folder of its own")
+        empty(options.out)
         plain, clean, faulty = (options.out / f"{name}.json" for name in ("plain", "cluster", "faults"))
         with plain.with_suffix(".log").open("ab") as log:
             subprocess.run(command(plain, given), stdout=log, stderr=log, check=False)  # noqa: S603  # our own words

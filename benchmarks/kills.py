@@ -28,11 +28,10 @@ from typing import IO
 from tabulate import tabulate
 from tqdm import tqdm
 
-from benchmarks.alternate import positive
+from benchmarks.alternate import empty, positive, split
 from reports.command import Parser, guarded
 from sparsity import journal
 from sparsity.comparison import Rules, compare
-from sparsity.errors import BadValue
 from sparsity.gate import FINE
 from sparsity.result_file import load
 
@@ -159,23 +158,20 @@ def report(runs: Sequence[Run]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Kills and prints the table; 0 where nothing was lost, 1 where something was, 2 after an error line."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    at = given.index("--") if "--" in given else len(given)
-    options = _parser().parse_args(given[:at])
+    own, given = split(arguments)
+    options = _parser().parse_args(own)
 
     def all_of_it() -> int:
-        options.out.mkdir(parents=True, exist_ok=True)
-        if any(options.out.iterdir()):
-            raise BadValue(f"--out {options.out}: is not empty; give a folder of its own")
+        empty(options.out)
         whole, chance = options.out / "whole.json", random.Random(options.seed)
-        with whole.with_suffix(".log").open("ab") as log, _started(command(whole, given[at + 1 :]), log) as p:
+        with whole.with_suffix(".log").open("ab") as log, _started(command(whole, given), log) as p:
             p.wait()
         runs: list[Run] = []
         with tqdm(total=options.kills, desc="kills", unit="kill") as bar:
             while bar.n < options.kills:
                 file = options.out / f"run-{len(runs) + 1}.json"
                 left = options.kills - bar.n
-                runs.append(until_through(len(runs) + 1, file, given[at + 1 :], left, chance))
+                runs.append(until_through(len(runs) + 1, file, given, left, chance))
                 beside_whole(whole, file, runs[-1])
                 bar.update(len(runs[-1].done_before))
         print(report(runs))

@@ -23,7 +23,7 @@ from pathlib import Path
 from tabulate import tabulate
 from tqdm import tqdm
 
-from benchmarks.alternate import positive
+from benchmarks.alternate import empty, positive, split
 from benchmarks.equality import beside
 from benchmarks.kills import command
 from reports.command import Parser, guarded
@@ -60,14 +60,11 @@ def report(seconds: dict[str, list[float]], rows: Sequence[Sequence[object]], mo
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs in turns and prints the table."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    at = given.index("--") if "--" in given else len(given)
-    options, given = _parser().parse_args(given[:at]), given[at + 1 :]
+    own, given = split(arguments)
+    options = _parser().parse_args(own)
 
     def all_of_it() -> int:
-        options.out.mkdir(parents=True, exist_ok=True)
-        if any(options.out.iterdir()):
-            raise BadValue(f"--out {options.out}: is not empty; give a folder of its own")
+        empty(options.out)
         seconds: dict[str, list[float]] = {"plain": [], "cluster": []}
         rows, first = [], options.out / "plain-1.json"
         turns = [(kind, number) for number in range(1, options.rounds + 1) for kind in seconds]

@@ -20,7 +20,7 @@ import numpy as np
 from tabulate import tabulate
 from tqdm import tqdm
 
-from benchmarks.alternate import positive
+from benchmarks.alternate import empty, positive, split
 from benchmarks.overhead import timed
 from reports.command import Parser, guarded
 from sparsity.cost import Costs, Sweep, estimate
@@ -87,14 +87,11 @@ def report(costs: Costs, rows: Sequence[tuple[str, Sweep, float]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures and prints."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    at = given.index("--") if "--" in given else len(given)
-    options, given = _parser().parse_args(given[:at]), given[at + 1 :]
+    own, given = split(arguments)
+    options = _parser().parse_args(own)
 
     def all_of_it() -> int:
-        options.out.mkdir(parents=True, exist_ok=True)
-        if any(options.out.iterdir()):
-            raise BadValue(f"--out {options.out}: is not empty; give a folder of its own")
+        empty(options.out)
         words = [f"--documents={options.documents}", *given]
         plans = [*SMALL, *LARGER]
         found = [measured(plan, options.out, words) for plan in tqdm(plans, desc="sweeps", unit="sweep")]

@@ -23,10 +23,9 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
-from benchmarks.alternate import positive
+from benchmarks.alternate import empty, positive
 from reports.command import Parser, guarded
 from sparsity import options, workload
-from sparsity.errors import BadValue
 from sparsity.mask import pruned_count
 from sparsity.measure import gpu, machine
 from sparsity.models.architecture import prunable_layers
@@ -120,9 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         gpu.check(given.device)
         torch.set_num_threads(given.threads or machine.physical_cores())
-        given.out.mkdir(parents=True, exist_ok=True)
-        if any(given.out.iterdir()):
-            raise BadValue(f"--out {given.out}: is not empty; give a folder of its own")
+        empty(given.out)
         settings = opening.Settings(getattr(torch, given.dtype), given.device)
         recipe = Recipe("sparsegpt", 0.5, "unstructured")
         dense, folder = given.out / "dense", given.out / "pruned"

@@ -23,7 +23,7 @@ from pathlib import Path
 from tabulate import tabulate
 from tqdm import tqdm
 
-from benchmarks.alternate import Arm, measured, positive
+from benchmarks.alternate import Arm, measured, positive, split
 from reports.command import Parser, guarded
 from reports.compare import margin_option
 from sparsity.comparison import Comparison, Rules, compare
@@ -78,9 +78,8 @@ def report(found: Sequence[Beside]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the processes and prints the table; 0 without a false alarm, 1 with one, 2 after an error line."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    at = given.index("--") if "--" in given else len(given)
-    options = _parser().parse_args(given[:at])
+    own, given = split(arguments)
+    options = _parser().parse_args(own)
 
     def again() -> int:
         with contextlib.ExitStack() as stack:
@@ -88,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder.mkdir(parents=True, exist_ok=True)
             arm = Arm("run", options.checkout, options.python)
             runs = tqdm(range(1, options.runs + 2), desc="processes", unit="process")
-            files = [measured(arm, run, folder / f"run-{run}.json", given[at + 1 :]) for run in runs]
+            files = [measured(arm, run, folder / f"run-{run}.json", given) for run in runs]
             found = beside(files, options.margin)
         print(report(found))
         return int(any(each.alarm for each in found))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sparsity import nodes
 from sparsity.errors import Refused, SparsityError
 from sparsity.journal import Entry
 from sparsity.measure import machine, ratio
@@ -125,8 +126,7 @@ class RunState:
         """The same of the run: where several machines measure, what they have in common."""
         if not self.nodes:
             return self.asked() if self.options.ray else self.own_fingerprint
-        first, *others = (node.fingerprint for node in self.nodes.values())
-        return {name: value for name, value in first.items() if all(o.get(name) == value for o in others)}
+        return nodes.shared(self.nodes)
 
     def asked(self) -> dict[str, Scalar]:
         """What is known of machines that have not been heard of yet."""

@@ -22,10 +22,10 @@ Not seen: what slows both arms alike, such as a slower product of dense matrices
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from sparsity import pooling
 from sparsity.gate import FINE, NOISY, Finding, critical, incomparable, percent, regression
 from sparsity.judging import CONFIDENCE
 from sparsity.record import Cell, Latency, Training
@@ -66,17 +66,15 @@ class Change:
 
 def change(pairs: Sequence[Pair]) -> Change | None:
     """Over all pairs of runs; None where a latency has no interval."""
-    differences, variances = [], []
+    differences, errors = [], []
     for base, head in pairs:
         before, after = _logarithm(base), _logarithm(head)
         if before is None or after is None:
             return None
-        differences.append(after[0] - before[0])
-        variances.append(before[1] ** 2 + after[1] ** 2)
-    within = statistics.fmean(variances)
-    between = statistics.variance(differences) if len(differences) > 1 else 0.0
-    stderr = math.sqrt(max(within, between) / len(pairs))
-    return Change(statistics.fmean(differences), stderr, min(differences), len(pairs), between > within)
+        differences.append(before[0] - after[0])
+        errors.append(math.hypot(before[1], after[1]))
+    value, stderr, scattered = pooling.mean(differences, errors)
+    return Change(value, stderr, min(differences), len(pairs), scattered)
 
 
 def of_training(training: Training) -> Latency:
@@ -92,11 +90,10 @@ def of_training(training: Training) -> Latency:
 
 
 def _logarithm(latency: Latency) -> tuple[float, float] | None:
-    """log(pruned / dense) and its standard error."""
+    """log(dense / pruned) and its standard error."""
     if not latency.speedup or not latency.low or not latency.high:
         return None
-    width = abs(math.log(latency.high) - math.log(latency.low))
-    return -math.log(latency.speedup), width / (2 * CONFIDENCE)
+    return pooling.logarithm(latency.speedup, latency.low, latency.high)
 
 
 def judged(cell: Cell, pairs: Sequence[Pair], tests: int, least_margin: float = MARGIN) -> Finding | None:

@@ -11,12 +11,10 @@ Refuses nothing, and pools nothing of a single node.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sparsity import pooling
-from sparsity.judging import CONFIDENCE
 from sparsity.record import Latency, Node, Record, Scalar
 
 UNNAMED = "no node named"
@@ -75,11 +73,9 @@ def _exp(value: float) -> float:
 
 def _of_one(latencies: Sequence[Latency]) -> tuple[float, float]:
     """A node's mean over seeds and its standard error, of logarithms: that of the intervals, or of seeds if larger."""
-    values = [math.log(each.speedup or 1.0) for each in latencies]
-    errors = [(math.log(each.high or 1.0) - math.log(each.low or 1.0)) / (2 * CONFIDENCE) for each in latencies]
-    within = statistics.fmean(error**2 for error in errors)
-    between = statistics.variance(values) if len(values) > 1 else 0.0
-    return statistics.fmean(values), math.sqrt(max(within, between) / len(values))
+    own = [pooling.logarithm(each.speedup or 1.0, each.low or 1.0, each.high or 1.0) for each in latencies]
+    value, stderr, _ = pooling.mean([value for value, _ in own], [stderr for _, stderr in own])
+    return value, stderr
 
 
 def _verdict(low: float, high: float, latencies: Iterable[Latency]) -> str:
@@ -109,8 +105,8 @@ def machines(
         return {"": list(records)}
     labels = groups(nodes)
     found: dict[str, list[Record]] = {}
+    like = next((name for name, node in nodes.items() if node.fingerprint == own), None)
     for record in records:
-        like = next((name for name, node in nodes.items() if node.fingerprint == own), None)
         name = like if record.node is None else record.node
         found.setdefault(UNNAMED if name is None else labels[name], []).append(record)
     return found

@@ -26,8 +26,6 @@ LEAST_DOCUMENTS = 20
 """With fewer, a standard error of accuracy is itself a guess."""
 MOST_TEXTS = 2
 """Of a pair."""
-LOCAL = "local"
-"""Of --ray: a cluster of this machine alone, started for the run."""
 HEADS = ("full", "none")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 SWITCH = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
@@ -179,7 +177,7 @@ class Options:
     harness_limit: int | None = None
     """Documents of each, at most; None: all."""
     ray: str | None = None
-    """The address of a Ray cluster that runs the cells, `LOCAL` for one of this machine; None: this process does."""
+    """The address of a Ray cluster that runs the cells, "local" for one of this machine; None: this process does."""
     window: strided.Window | None = None
     """How causal language models read long texts; None: one window after the other, each of which begins anew."""
     device_map: str | None = None

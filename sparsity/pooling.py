@@ -46,6 +46,21 @@ class Pooled:
     nodes: int
 
 
+def logarithm(value: float, low: float, high: float) -> tuple[float, float]:
+    """A ratio with its 95 % interval, all above 0, as a logarithm and its standard error."""
+    return math.log(value), abs(math.log(high) - math.log(low)) / (2 * CONFIDENCE)
+
+
+def mean(values: Sequence[float], stderrs: Sequence[float]) -> tuple[float, float, bool]:
+    """(mean, its standard error, whether the values scatter by more than their errors).
+
+    The error is that of the errors within, or of the scatter between where that is larger.
+    """
+    within = statistics.fmean(stderr**2 for stderr in stderrs)
+    between = statistics.variance(values) if len(values) > 1 else 0.0
+    return statistics.fmean(values), math.sqrt(max(within, between) / len(values)), between > within
+
+
 def random_effects(values: Sequence[float], stderrs: Sequence[float]) -> Pooled:
     """The mean of each node's value, whose standard error within the node is that of the same place.
 

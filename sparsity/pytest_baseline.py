@@ -51,7 +51,7 @@ class Baseline:
 
     def head(self, state: RunState, entries: Sequence[Measured], part: RunPart) -> ResultFile:
         """What this run has measured, as if it were read from its result file."""
-        part = dataclasses.replace(part, fingerprint=state.fingerprint, models=state.models, nodes=state.part().nodes)
+        part = dataclasses.replace(part, fingerprint=state.fingerprint, models=state.models, nodes=state.nodes or None)
         return ResultFile(Path("this run"), tuple(entries), part)
 
     def of(self, measured: Measured, state: RunState) -> list[Finding]:

@@ -67,9 +67,13 @@ def broken_off(report: pytest.TestReport, known: dict[str, Any]) -> Entry | None
     """What is known of a test whose worker died: that, and its axes; None for any other report."""
     if report.when in ("setup", "call", "teardown"):
         return None
-    reason = f"{report.longrepr}; out of memory, or killed from outside"
-    missing = (NotMeasured(Cell(**known), report.nodeid, "error", reason),) if known else ()
-    return Entry(report.nodeid, "failed", not_measured=tuple(plain(each, report.nodeid) for each in missing))
+    return without_number(report.nodeid, known, "error", f"{report.longrepr}; out of memory, or killed from outside")
+
+
+def without_number(test: str, known: dict[str, Any], outcome: str, reason: str) -> Entry:
+    """Of a test that left nothing: its axes, where it is a cell, and why."""
+    missing = (plain(NotMeasured(Cell(**known), test, outcome, reason), test),) if known else ()
+    return Entry(test, "failed", not_measured=missing)
 
 
 def handed(report: pytest.TestReport, outcome: str) -> Entry | None:

@@ -123,7 +123,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         if guard.broken is not None:
             _forget(item.config, guard)
         if guard.failed and axes_of(item):
-            _give_back()
+            give_back()
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)  # innermost: nothing but fixtures and test is interrupted
@@ -227,7 +227,7 @@ def _forget(config: pytest.Config, guard: Guard) -> None:
         composed.made.clear()
 
 
-def _give_back() -> None:
+def give_back() -> None:
     """Nothing that only an exception holds on to stays: Python keeps the last one for debuggers."""
     for name in ("last_exc", "last_value", "last_type", "last_traceback"):
         if hasattr(sys, name):

@@ -12,6 +12,7 @@ be gone on with, and a baseline beside either.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import warnings
 from collections.abc import Generator, Iterable, Iterator
@@ -24,8 +25,7 @@ from sparsity import journal, pytest_entry, pytest_workers
 from sparsity.cells import STATE, RunState, axes_of
 from sparsity.errors import BadValue, ResultNotReadable, SparsityError
 from sparsity.journal import Entry
-from sparsity.record import KEY, Cell, NotMeasured, Scalar, to_json
-from sparsity.strict_json import plain
+from sparsity.record import KEY, Scalar, to_json
 
 if TYPE_CHECKING:
     from sparsity.journal import Journal, Journaled
@@ -197,9 +197,8 @@ class Keeper:
     def pytest_cell_hung(self, item: pytest.Item, reason: str) -> None:
         """The process is about to be ended: what a cell hung in is kept, so that the run can go on past it."""
         if self._journal is not None:
-            missing = NotMeasured(Cell(**axes_of(item)), item.nodeid, "failed", reason)
-            entry = Entry(item.nodeid, "failed", not_measured=(plain(missing, item.nodeid),), run=self.state.learnt())
-            self._journal.append(entry)
+            entry = pytest_entry.without_number(item.nodeid, axes_of(item), "failed", reason)
+            self._journal.append(dataclasses.replace(entry, run=self.state.learnt()))
 
     def _of_other_weights(self, entry: Entry) -> bool:
         """Whether a model is another than it was under the same name: then the run ends, and this is not kept."""

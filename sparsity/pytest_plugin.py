@@ -35,6 +35,7 @@ from sparsity.cells import (
     one_line_errors,
     reason_of,
 )
+from sparsity.cluster.engine import LOCAL
 from sparsity.compositions import Compositions
 from sparsity.errors import Refused, SparsityError
 from sparsity.models import hub
@@ -71,7 +72,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("sparsity", "benchmarks of pruned transformers")
     for name, text in OPTIONS.items():
         kind: dict[str, Any] = {"action": "store_const", "const": "yes"} if name in SWITCHES else {}
-        kind |= {"nargs": "?", "const": options.LOCAL, "metavar": "ADDRESS"} if name == "ray" else {}
+        kind |= {"nargs": "?", "const": LOCAL, "metavar": "ADDRESS"} if name == "ray" else {}
         group.addoption(f"--{name}", *ALIASES.get(name, ()), dest=_key(name), help=text, **kind)
         parser.addini(_key(name), text)
 
@@ -292,7 +293,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     state = config.stash[STATE]
     for note in state.notes:
         terminalreporter.write_line(f"note: {note}")
-    nodes = state.part().nodes if any(record.node for record in state.records) else None
-    if found := summary.text(state.records, state.not_measured, state.not_run, state.roofline, nodes):
+    if found := summary.text(state.records, state.not_measured, state.not_run, state.roofline, state.nodes):
         terminalreporter.section("sparsity")
         terminalreporter.write_line(found)

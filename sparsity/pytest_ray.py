@@ -21,11 +21,9 @@ import pytest
 from sparsity import pytest_entry, pytest_workers
 from sparsity.cells import STATE, RunState, axes_of, budget_spent
 from sparsity.errors import SparsityError
-from sparsity.journal import Entry
 from sparsity.pytest_baseline import BASELINE
 from sparsity.pytest_guard import GRACE
-from sparsity.record import Cell, NotMeasured
-from sparsity.strict_json import plain
+from sparsity.record import Cell
 
 if TYPE_CHECKING:
     from sparsity.cluster.engine import Engine
@@ -180,8 +178,7 @@ class Sweep:
         if item.nodeid in self.keeper.entries:
             return
         axes, outcome = axes_of(item), "skipped" if postponed else "error"
-        missing = (NotMeasured(Cell(**axes), item.nodeid, outcome, reason),) if axes else ()
-        entry = Entry(item.nodeid, "failed", not_measured=tuple(plain(each, item.nodeid) for each in missing))
+        entry = pytest_entry.without_number(item.nodeid, axes, outcome, reason)
         report = pytest.TestReport(item.nodeid, item.location, {}, "failed", reason, "call")
         if postponed:
             report.outcome, report.longrepr = "skipped", (str(item.path), (item.location[1] or 0) + 1, reason)

@@ -7,12 +7,10 @@ closes by which it hears, even in the middle of a test: then nobody waits for it
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import os
 import queue
-import sys
 import threading
 from collections.abc import Iterable
 from itertools import pairwise
@@ -100,11 +98,10 @@ class Worker:
 
     def _forget(self) -> None:
         """Gives memory back: the next group of this process may be long in coming, and others need it."""
+        from sparsity.pytest_guard import give_back  # a plugin, as above
+
         self.config.stash[STATE].bench.forget(models=True)
-        gc.collect()
-        torch = sys.modules.get("torch")
-        if torch is not None and torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+        give_back()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """A test's reports go together, when it is over."""

@@ -121,7 +121,7 @@ def test_a_run_held_against_a_baseline_knows_the_nodes_of_both() -> None:
         options=SimpleNamespace(profile="default"),
         fingerprint=dict(builders.FINGERPRINT),
         models={"bert": MODEL},
-        part=lambda: base.run,
+        nodes=base.run.nodes,
     )
     baseline = Baseline(base, Rules(margin=0.05), keys)
     for name, slow in (("b", 1.4), ("c", 2.0)):

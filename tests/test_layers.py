@@ -28,7 +28,7 @@ LEVELS: dict[str, int] = {
     "streaming": 6, "classifier": 4, "own_documents": 5, "fine_tune": 8, "prune_streamed": 8,
     "failures": 0, "time_limit": 0, "pytest_guard": 10,
     "journal": 1, "pytest_workers": 8, "pytest_entry": 8, "pytest_journal": 9,
-    "cost": 0, "cluster": 1, "pytest_ray_worker": 9, "pytest_ray": 11,
+    "cost": 0, "cluster": 1, "pytest_ray_worker": 11, "pytest_ray": 12,
     "pytest_plugin": 10, "pytest_baseline": 10, "doctor": 10, "capabilities": 10,
 }  # fmt: skip
 """A file imports from lower levels, or from its own folder; errors are for everyone."""

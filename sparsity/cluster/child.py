@@ -133,7 +133,7 @@ def run(order: Order) -> Iterator[Event]:
     try:
         child = _taken(order)
     except OSError as error:
-        yield {"died": f"its process could not be started: {error.strerror} ({error.filename})", "alone": True}
+        yield {"died": f"its process could not be started: {error.strerror} ({error.filename})"}
         return
     finished = False
     try:

@@ -27,6 +27,7 @@ from sparsity.cluster.ledger import GivenUp, Job, Ledger
 from sparsity.errors import BadValue, Refused, one_line
 
 LOCAL = "local"
+"""The address of a cluster of this machine alone, started for the run."""
 WAIT = 60.0
 """Seconds for which a cluster may have no node with what is needed: one may be on its way back."""
 EVERY = 1.0
@@ -129,7 +130,7 @@ class Engine:
         for each in self.ray.nodes():
             if each["Alive"]:
                 cores, gpus = (int(each["Resources"].get(kind, 0)) for kind in ("CPU", "GPU"))
-                found.append(Node(each["NodeID"], f"{each['NodeManagerHostname']}-{each['NodeID'][:6]}", cores, gpus))
+                found.append(Node(each["NodeID"], _called(each), cores, gpus))
         return found
 
     def _fitting(self) -> list[Node]:
@@ -154,18 +155,21 @@ class Engine:
 
     def _send(self) -> None:
         """As much as there is room for, and a little ahead; those that time by themselves."""
-        if time.monotonic() > self.until:
+        if not self.ledger or time.monotonic() > self.until:
             return
         nodes = self._fitting()
         if self.ledger.timed:
             taken = {each.node.id for each in self.sent.values() if each.node is not None}
             for node in nodes:
                 if node.id not in taken and self.ledger.timed:
-                    self._submit(Job(self.ledger.timed.popleft()), node)
+                    self._submit(Job(self.ledger.timed.popleft()), node, node.cores)
+            return
+        if not nodes:
             return
         waiting = sum(each.node is None for each in self.sent.values())
-        while self.ledger.others and waiting < AHEAD * max(1, sum(map(self._room, nodes))) and nodes:
-            self._submit(Job(self.ledger.others.popleft()), None)
+        most, least = AHEAD * max(1, sum(map(self._room, nodes))), min(node.cores for node in nodes)
+        while self.ledger.others and waiting < most:
+            self._submit(Job(self.ledger.others.popleft()), None, self.needs.cores or least)
             waiting += 1
 
     def _room(self, node: Node) -> int:
@@ -173,17 +177,14 @@ class Engine:
         by_cores = node.cores // self.needs.cores if self.needs.cores else 1
         return min(by_cores, node.gpus // self.needs.gpus) if self.needs.gpus else by_cores
 
-    def _submit(self, job: Job, node: Node | None) -> None:
+    def _submit(self, job: Job, node: Node | None, cores: int) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         budget = None if self.until == float("inf") else self.until - time.monotonic()
         order = replace(self.order, tests=job.group.tests, budget=budget)
-        options: dict[str, Any] = {"num_gpus": self.needs.gpus}
+        options: dict[str, Any] = {"num_gpus": self.needs.gpus, "num_cpus": cores}
         if node is not None:
-            options["num_cpus"] = node.cores
             options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node.id, soft=False)
-        else:
-            options["num_cpus"] = self.needs.cores or max(1, min(each.cores for each in self._fitting()))
         # Retries are the ledger's: Ray would run again what is done.
         remote = self.ray.remote(serve).options(num_returns="streaming", max_retries=0, **options)
         stream = remote.remote(order)
@@ -243,15 +244,18 @@ class Engine:
         yield from self.ledger.lost(sent.job, f"{reason} (node {where})" if where else reason, blame=not of_node)
 
 
+def _called(node: dict[str, Any]) -> str:
+    """The name of a node that Ray describes."""
+    return f"{node['NodeManagerHostname']}-{node['NodeID'][:6]}"
+
+
 def serve(order: child.Order) -> Iterator[child.Event]:
     """The Ray task: a group, by a process of its own; each event says which node it comes from."""
     import ray
 
-    context = ray.get_runtime_context()
-    alive: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
-    own = next((each for each in alive if each["NodeID"] == context.get_node_id()), None)
-    host = own["NodeManagerHostname"] if own else "node"
-    name = f"{host}-{context.get_node_id()[:6]}"
+    here = ray.get_runtime_context().get_node_id()
+    known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+    name = next((_called(each) for each in known if each["NodeID"] == here), here)
     devices = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     placed = replace(order, key=f"{order.key} {devices}", settings={**order.settings, "node": name})
     for event in child.run(placed):
