@@ -18,7 +18,8 @@ from dataclasses import replace
 from reports.run import Run
 from sparsity.errors import ResultNotReadable
 from sparsity.gate_machines import SETTINGS
-from sparsity.record import Model, Node, Scalar
+from sparsity.nodes import common
+from sparsity.record import Model, Node
 
 
 def joined(runs: Sequence[Run]) -> Run:
@@ -40,7 +41,7 @@ def joined(runs: Sequence[Run]) -> Run:
     return Run(
         paths=tuple(path for run in runs for path in run.paths),
         records=tuple(record for run in runs for record in run.records),
-        fingerprint=first.fingerprint if not several else _common([run.fingerprint for run in runs]),
+        fingerprint=first.fingerprint if not several else common([run.fingerprint for run in runs]),
         models={name: _known(name, runs, model) for run in runs for name, model in run.models.items()},
         machine=_distinct(run.machine for run in runs),
         profile=_distinct(run.profile for run in runs),
@@ -55,11 +56,6 @@ def joined(runs: Sequence[Run]) -> Run:
         repeated=tuple(name for run in runs for name in run.repeated),
         nodes={name: node for run in runs for name, node in run.nodes.items()},
     )
-
-
-def _common(prints: Sequence[Mapping[str, Scalar]]) -> dict[str, Scalar]:
-    """What all fingerprints say."""
-    return {k: v for k, v in prints[0].items() if all(k in each and each[k] == v for each in prints)}
 
 
 def _with_nodes(run: Run) -> Run:

@@ -132,7 +132,11 @@ def listed(names: Sequence[str]) -> str:
 
 def shared(nodes: Mapping[str, Node]) -> dict[str, Scalar]:
     """What of the fingerprints is the same on all nodes."""
-    prints = [node.fingerprint for node in nodes.values()]
+    return common([node.fingerprint for node in nodes.values()])
+
+
+def common(prints: Sequence[Mapping[str, Scalar]]) -> dict[str, Scalar]:
+    """What all fingerprints say."""
     first = prints[0] if prints else {}
     return {key: value for key, value in first.items() if all(key in p and p[key] == value for p in prints)}
 
